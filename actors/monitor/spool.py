@@ -1,0 +1,240 @@
+"""A monitor's durable log of blocks on local disk, with one cursor per feed and sink.
+
+SQLite in WAL mode with ``synchronous=FULL``: a block is on disk when :meth:`Spool.append` returns. One process at
+a time may hold a spool (an exclusive lock on its ``lock`` file, which the kernel releases when the process dies).
+
+Layout of the directory: ``lock``, ``spool.db`` (tables below) with SQLite's ``-wal`` and ``-shm`` beside it.
+What a crash leaves behind: every transaction whole or not at all; a cursor may lag behind what its sink has, so
+that blocks are delivered again, never skipped.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from actors.batch import Rejected
+from actors.block import Block, BlockId
+from actors.errors import SpoolError, SpoolInUse
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS schema (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
+CREATE TABLE IF NOT EXISTS block (
+    feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, count INTEGER NOT NULL,
+    time INTEGER NOT NULL, format TEXT NOT NULL, schema INTEGER NOT NULL REFERENCES schema, payload BLOB NOT NULL,
+    UNIQUE (feed, epoch, offset));
+-- Where each feed stands, also when all its blocks are gone.
+CREATE TABLE IF NOT EXISTS feed (
+    feed TEXT PRIMARY KEY, epoch INTEGER NOT NULL, next_offset INTEGER NOT NULL, next_time INTEGER NOT NULL
+) WITHOUT ROWID;
+-- Everything before (epoch, offset) is durable at the sink.
+CREATE TABLE IF NOT EXISTS cursor (
+    sink TEXT NOT NULL, feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL,
+    PRIMARY KEY (sink, feed)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS dead_letter (
+    feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, time INTEGER NOT NULL,
+    schema INTEGER NOT NULL REFERENCES schema, reason TEXT NOT NULL, frame BLOB NOT NULL,
+    PRIMARY KEY (feed, epoch, offset)) WITHOUT ROWID;
+-- Topics created at the source, so that those of a killed process can be cleared.
+CREATE TABLE IF NOT EXISTS topic (id TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+class Position(NamedTuple):
+    """A place in a feed: everything before `offset` of `epoch`, and all earlier epochs, is behind it."""
+
+    epoch: int = 0
+    offset: int = 0
+
+
+class FeedEnd(NamedTuple):
+    """Where a feed stands: its last epoch, the next offset in it, and the next free receive time in ticks."""
+
+    epoch: int = 0
+    next_offset: int = 0
+    next_time: int = 0
+
+
+class Spool:
+    """The spool in `directory`, which is created if missing.
+
+    Thread-safe: one thread appends while another reads and moves cursors.
+
+    Raises:
+        SpoolInUse: another process holds it.
+        SpoolError: it cannot be created, or is not a spool.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = Path(directory)
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            self._lock_file = open(self.directory / "lock", "a")  # noqa: SIM115 - held until close
+        except OSError as error:
+            raise SpoolError(f"spool {self.directory}: {error.strerror}; check the path and its rights") from error
+        try:
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            self._lock_file.close()
+            raise SpoolInUse(f"spool {self.directory} is held by another process; stop that one first") from error
+        self._mutex = threading.Lock()
+        try:
+            self._db = self._open()
+            self._schemas = {text: id for id, text in self._db.execute("SELECT id, text FROM schema")}
+            (self._bytes,) = self._db.execute("SELECT coalesce(sum(length(payload)), 0) FROM block").fetchone()
+        except sqlite3.Error as error:
+            self._lock_file.close()
+            raise SpoolError(f"spool {self.directory}: {error}; move the directory away to start afresh") from error
+
+    def _open(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.directory / "spool.db", isolation_level=None, check_same_thread=False)
+        db.execute("PRAGMA journal_mode=WAL")
+        db.execute("PRAGMA synchronous=FULL")
+        db.executescript(_TABLES)
+        return db
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._mutex:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @property
+    def bytes(self) -> int:
+        """Payload bytes held."""
+        return self._bytes
+
+    def append(self, blocks: Sequence[Block]) -> None:
+        """Make `blocks` durable, all of them in one transaction."""
+        if not blocks:
+            return
+        with self._transaction() as db:
+            rows = [
+                (b.feed, b.epoch, b.offset, b.count, b.time, b.format, self._schema(b.schema), b.payload) for b in blocks
+            ]
+            db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            ends = [(b.feed, b.epoch, b.end, b.time + b.count) for b in blocks]
+            db.executemany("INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", ends)
+        self._bytes += sum(len(b.payload) for b in blocks)
+
+    def _schema(self, text: str) -> int:
+        found = self._schemas.get(text)
+        if found is None:
+            # A rolled-back insert leaves nothing in the table, so remember only what the table has.
+            self._db.execute("INSERT OR IGNORE INTO schema (text) VALUES (?)", (text,))
+            (found,) = self._db.execute("SELECT id FROM schema WHERE text = ?", (text,)).fetchone()
+        return int(found)
+
+    def end(self, feed: str) -> FeedEnd:
+        """Where `feed` stands; all zero for one never seen."""
+        with self._mutex:
+            row = self._db.execute(
+                "SELECT epoch, next_offset, next_time FROM feed WHERE feed = ?", (feed,)
+            ).fetchone()
+        return FeedEnd(*row) if row else FeedEnd()
+
+    def last_epoch(self) -> int:
+        """The greatest epoch of any feed; 0 when there is none."""
+        with self._mutex:
+            (epoch,) = self._db.execute("SELECT coalesce(max(epoch), 0) FROM feed").fetchone()
+        return int(epoch)
+
+    def next_block(self, feed: str, position: Position) -> Block | None:
+        """The first block of `feed` at or after `position`, or None when there is none yet."""
+        with self._mutex:
+            row = self._db.execute(
+                "SELECT b.feed, epoch, offset, count, time, format, text, payload FROM block b"
+                " JOIN schema s ON s.id = b.schema WHERE b.feed = ? AND (epoch, offset) >= (?, ?)"
+                " ORDER BY epoch, offset LIMIT 1",
+                (feed, *position),
+            ).fetchone()
+        return Block(*row) if row else None
+
+    def pending(self, feed: str, position: Position) -> tuple[int, int]:
+        """Records and payload bytes of `feed` at or after `position`."""
+        with self._mutex:
+            row = self._db.execute(
+                "SELECT coalesce(sum(count), 0), coalesce(sum(length(payload)), 0) FROM block"
+                " WHERE feed = ? AND (epoch, offset) >= (?, ?)",
+                (feed, *position),
+            ).fetchone()
+        return int(row[0]), int(row[1])
+
+    def feeds(self) -> list[str]:
+        """Every feed that this spool has ever held, in order of name."""
+        with self._mutex:
+            return [feed for (feed,) in self._db.execute("SELECT feed FROM feed ORDER BY feed")]
+
+    def cursor(self, sink: str, feed: str) -> Position:
+        """Where `sink` stands in `feed`; the very beginning for a sink never seen."""
+        with self._mutex:
+            row = self._db.execute(
+                "SELECT epoch, offset FROM cursor WHERE sink = ? AND feed = ?", (sink, feed)
+            ).fetchone()
+        return Position(*row) if row else Position()
+
+    def advance(
+        self,
+        cursors: Mapping[tuple[str, str], Position],
+        behind: Mapping[str, Position],
+        rejects: Iterable[tuple[BlockId, int, Rejected]] = (),
+    ) -> None:
+        """Move cursors, keep rejects, and delete what every sink has, in one transaction.
+
+        Args:
+            cursors: (sink, feed) -> new position.
+            behind: feed -> position before which every sink has everything; blocks before it are deleted.
+            rejects: (block, receive time in ticks, reject); their frames become dead letters.
+        """
+        freed = 0
+        with self._transaction() as db:
+            for (sink, feed), position in cursors.items():
+                db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?, ?)", (sink, feed, *position))
+            for block, time, reject in rejects:
+                db.execute(
+                    "INSERT OR IGNORE INTO dead_letter SELECT feed, epoch, ?, ?, schema, ?, ? FROM block"
+                    " WHERE (feed, epoch, offset) = (?, ?, ?)",
+                    (reject.offset, time, reject.reason, reject.frame, *block),
+                )
+            for feed, position in behind.items():
+                rows = db.execute(
+                    "DELETE FROM block WHERE feed = ? AND (epoch, offset) < (?, ?) RETURNING length(payload)",
+                    (feed, *position),
+                ).fetchall()
+                freed += sum(size for (size,) in rows)
+        self._bytes -= freed
+
+    def dead_letters(self) -> int:
+        """How many records are kept as dead letters."""
+        with self._mutex:
+            (count,) = self._db.execute("SELECT count(*) FROM dead_letter").fetchone()
+        return int(count)
+
+    def topics(self) -> list[str]:
+        """Topics at the source that this spool's monitors opened and did not clear."""
+        with self._mutex:
+            return [id for (id,) in self._db.execute("SELECT id FROM topic")]
+
+    def set_topics(self, topics: Iterable[str]) -> None:
+        """Replace the remembered topics."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM topic")
+            db.executemany("INSERT INTO topic VALUES (?)", [(topic,) for topic in topics])
+
+    def close(self) -> None:
+        """Close the database and release the lock. Calling it again does nothing."""
+        with self._mutex:
+            self._db.close()
+            self._lock_file.close()
