@@ -1,0 +1,97 @@
+"""Frames in, an Arrow record batch and the rejects out: the codec of one table type.
+
+All frames are read column by column at once (``columns.py``). Those that did not read soundly are read
+again one by one with fastavro (``exact.py``), which has the last word: so every frame either yields what
+fastavro says that frame encodes, or is a reject. Then the columns take on their meaning (``meaning.py``).
+
+What no decoder can see is frames of *another* type that happen to be valid rows of this one; the table's
+type id tells those apart, not the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from actors.codec.columns import WIRE_TYPES, Ints, read_columns
+from actors.codec.exact import FrameError, ReferenceDecoder
+from actors.codec.meaning import meaning_of
+from protocols.kinetica.types import TableType
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A frame that is not a row: its place within the frames given, and why, in one line."""
+
+    position: int
+    reason: str
+    frame: bytes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The rows of a block in order; `positions` says which frames they were (None: all of them)."""
+
+    rows: Any
+    positions: Ints | None
+    rejects: tuple[Reject, ...]
+
+
+class Codec:
+    """Decodes frames of `table_type`; with `raw`, to wire values, as the official client gives them."""
+
+    def __init__(self, table_type: TableType, *, raw: bool = False) -> None:
+        self._columns = table_type.columns
+        self._meanings = [meaning_of(column, raw=raw) for column in self._columns]
+        self._reference = ReferenceDecoder(self._columns)
+        self.schema = pa.schema([meaning.field for meaning in self._meanings])
+
+    def decode(self, frames: Sequence[bytes]) -> Decoded:
+        """Decode `frames`, one bare Avro record each. Never raises for what is in them."""
+        if not frames:
+            return Decoded(self.schema.empty_table().to_batches()[0], None, ())
+        reasons: dict[int, str] = {}
+        arrays, sound = read_columns(self._columns, frames)
+        positions: Ints | None = None
+        if not sound.all():
+            arrays, positions = self._settle(arrays, sound, frames, reasons)
+        converted = []
+        for meaning, values in zip(self._meanings, arrays, strict=True):
+            result, misfits = meaning.apply(values)
+            converted.append(result)
+            for row in misfits:
+                position = row if positions is None else int(positions[row])
+                reasons.setdefault(position, meaning.complaint(values[row].as_py()))
+        rows = pa.RecordBatch.from_arrays(converted, schema=self.schema)
+        if reasons:
+            if positions is None:
+                positions = np.arange(len(frames))
+            keep = ~np.isin(positions, list(reasons))
+            rows, positions = rows.filter(pa.array(keep)), positions[keep]
+        rejects = tuple(Reject(position, reasons[position], frames[position]) for position in sorted(reasons))
+        return Decoded(rows, positions, rejects)
+
+    def _settle(
+        self, arrays: list[Any], sound: Any, frames: Sequence[bytes], reasons: dict[int, str]
+    ) -> tuple[list[Any], Ints]:
+        """Ask the reference decoder about the frames that are not sound, and merge its rows in order."""
+        (kept,) = np.nonzero(sound)
+        values: list[list[Any]] = []
+        read: list[int] = []
+        for position in np.nonzero(~sound)[0].tolist():
+            try:
+                values.append(self._reference.read(frames[position]))
+                read.append(position)
+            except FrameError as error:
+                reasons[position] = str(error)
+        positions = np.concatenate([kept, np.array(read, np.int64)])
+        order = np.argsort(positions)
+        merged = []
+        for index, (column, array) in enumerate(zip(self._columns, arrays, strict=True)):
+            more = pa.array([row[index] for row in values], WIRE_TYPES[column.base])
+            merged.append(pa.concat_arrays([array.take(pa.array(kept)), more]).take(pa.array(order)))
+        return merged, positions[order]
