@@ -289,7 +289,8 @@ class Api:
         stream = await self._read(lambda reader: reader.stream_id(namespace, target.stream))
 
         async def pages() -> AsyncIterator[bytes]:
-            rest, left = (target.low, target.high), limit
+            rest: tuple[str, str] | None = (target.low, target.high)
+            left = limit
             while stream is not None and rest is not None and left > 0:
                 page = await self._read(
                     partial(Reader.page, stream=stream, bounds=rest, limit=left, descending=descending)
@@ -316,7 +317,7 @@ class Api:
 
         def sample(reader: Reader) -> list[bytes]:
             stream_id = reader.stream_id(namespace, stream)
-            rest = wire.key_before(0), wire.key_after(wire.now())
+            rest: tuple[str, str] | None = (wire.key_before(0), wire.key_after(wire.now()))
             lines: list[bytes] = []
             while stream_id is not None and rest is not None:
                 page = reader.page(stream_id, rest, _SAMPLE - len(lines), descending=True)
