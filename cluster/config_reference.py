@@ -22,10 +22,10 @@ Every key of a pipeline file (`examples/pipeline.yaml` is one). This page is mad
 
 * Faults are reported all at once, a line each: `FILE:LINE: key.path: what is wrong; what to do`.
   Unknown keys are faults.
-* In text, `${NAME}` stands for the environment variable NAME, which must be set; `${NAME:-default}` uses the
-  default when it is unset or empty; `$$` is a dollar sign. Within `{...}` put such text in quotes.
-* A *name* has up to 200 of the characters `A-Z a-z 0-9 _ - .`, as names become parts of actor names, streams and
-  origins.
+* In text, `${NAME}` stands for the environment variable NAME, which must be set; `${NAME:-default}` has a
+  default for when it is unset or empty; `$$` is a dollar sign. Within `{...}` put such text in quotes.
+* A *name* has up to 200 of the characters `A-Z a-z 0-9 _ - .`, as names become parts of actor names, streams
+  and origins.
 * A *size* is a number of bytes, or a number with a unit: `512MiB`, `10GiB`, `1.5GB` (kB, MB, GB, TB are powers
   of 1000; KiB, MiB, GiB, TiB of 1024).
 * A relative *path* starts from the pipeline file's folder; `~` is the home folder.
@@ -48,12 +48,12 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
         yield f"| `{prefix}{name}` | {_type(field)} | {_default(field, section)} | {field.description} |\n"
         if section:
             origin = get_origin(field.annotation)
-        suffix = "[]" if origin is tuple else ".NAME" if origin is dict else ""
+            suffix = "[]" if origin is tuple else ".NAME" if origin is dict else ""
             yield from _rows(held, f"{prefix}{name}{suffix}.")
 
 
 def _type(field: FieldInfo) -> str:
-    # Of `Port | None` the marks stay with the first part; of a plain annotation pydantic moves them to the field.
+    # Of `Port | None` the marks stay with its first part; other annotations lose theirs to the field.
     optional = [mark for part in get_args(field.annotation) for mark in getattr(part, "__metadata__", ())]
     for mark in [*reversed(field.metadata), *optional]:
         if isinstance(mark, Kind):
