@@ -21,8 +21,8 @@ property                       Arrow type
 none of these                  int32, int64, float32, float64, large_string, large_binary
 =============================  ===============================================================================
 
-as metadata under :data:`TYPE_KEY`. A value that its type cannot hold makes its row a reject, not a null.
-as metadata under :data:`TYPE_KEY`. A value that its type cannot hold makes its row a reject, never a null.
+Every field is nullable, so that its type outlives ``ALTER TABLE``. A field with one of these properties has
+it as metadata under :data:`TYPE_KEY`. A value that its type cannot hold makes its row a reject, not a null.
 """
 
 from __future__ import annotations
