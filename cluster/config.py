@@ -28,6 +28,7 @@ from cluster.config_types import (
     LargeSize,
     Name,
     Names,
+    NotEmpty,
     Port,
     Seconds,
     Secret,
@@ -163,9 +164,9 @@ class PipelineConfig(Section):
 
     pipeline: Name = Field(description="Name of the pipeline on the cluster; begins every record's origin.")
     source: Source = Field(description="Where changes come from.")
-    tables: tuple[Table, ...] = Field(min_length=1, description="The tables to follow.")
-    sinks: dict[Name, Sink] = Field(
-        min_length=1, description="Where events go: a name of your choice for each."
+    tables: Annotated[tuple[Table, ...], NotEmpty] = Field(description="The tables to follow.")
+    sinks: Annotated[dict[Name, Sink], NotEmpty] = Field(
+        description="Where events go: a name of your choice for each."
     )
     decoders: Decoders = Field(default=Decoders(), description="Bounds of the pool of decode actors.")
     spool: Spool = Field(default_factory=Spool, description="The monitors' durable logs on local disk.")
@@ -183,8 +184,8 @@ class PipelineConfig(Section):
 
     def dump(self) -> dict[str, Any]:
         """JSON-able values **with credentials**, for actors; ``model_validate`` takes them back."""
-        plain = json.loads(json.dumps(self.model_dump(), default=_plain))
-        return dict(plain)
+        plain: dict[str, Any] = json.loads(json.dumps(self.model_dump(), default=_plain))
+        return plain
 
     @property
     def digest(self) -> str:

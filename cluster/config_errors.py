@@ -33,7 +33,6 @@ _EXPECTED = {
     "greater_than_equal": "must be at least {ge:.0f}; raise it",
     "less_than_equal": "must be at most {le:.0f}; lower it",
     "finite_number": "must be a finite number; write digits",
-    "too_short": "must not be empty; add at least one entry",
     "string_too_long": "longer than {max_length} characters; shorten it",
     "literal_error": "must be {expected}; write one of these",
 }

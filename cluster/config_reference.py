@@ -24,10 +24,10 @@ Every key of a pipeline file (`examples/pipeline.yaml` is one). This page is mad
   Unknown keys are faults.
 * In text, `${NAME}` stands for the environment variable NAME, which must be set; `${NAME:-default}` has a
   default for when it is unset or empty; `$$` is a dollar sign. Within `{...}` put such text in quotes.
-* A *name* has up to 200 of the characters `A-Z a-z 0-9 _ - .`, as names become parts of actor names, streams
-  and origins.
-* A *size* is a number of bytes, or a number with a unit: `512MiB`, `10GiB`, `1.5GB` (kB, MB, GB, TB are powers
-  of 1000; KiB, MiB, GiB, TiB of 1024).
+* A *name* has up to 200 of the characters `A-Z a-z 0-9 _ - .`, as names become parts of actor names,
+  streams and origins.
+* A *size* is a number of bytes, or one with a unit: `512MiB`, `10GiB`, `1.5GB` (kB, MB, GB, TB are powers of
+  1000; KiB, MiB, GiB, TiB of 1024).
 * A relative *path* starts from the pipeline file's folder; `~` is the home folder.
 * A whole table's changes form the feeds `NAME`, `NAME.updates`, `NAME.deletes` and `NAME.changes`.
 

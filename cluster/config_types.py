@@ -80,12 +80,20 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+def _not_empty(values: Any) -> Any:
+    # Not pydantic's min_length, which counts only the good entries and so reports a bad one twice.
+    if not values:
+        raise ValueError("must not be empty; add at least one entry")
+    return values
+
+
 def _unique(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if len(set(values)) < len(values):
         raise ValueError("the same entry twice; keep one of them")
     return values
 
 
+NotEmpty = AfterValidator(_not_empty)
 Name = Annotated[str, Kind("name"), AfterValidator(_name)]
 Text = Annotated[str, Kind("text"), Field(max_length=4096)]
 Url = Annotated[str, Kind("URL"), AfterValidator(_url)]
@@ -94,11 +102,11 @@ Urls = Annotated[
     Kind("URL or list of URLs"),
     BeforeValidator(_listed),
     AfterValidator(_unique),
-    Field(min_length=1),
+    NotEmpty,
 ]
 Secret = Annotated[SecretStr, Kind("text, never shown")]
 FilePath = Annotated[Path, Kind("path"), BeforeValidator(_absolute)]
-Names = Annotated[tuple[Name, ...], Kind("list of names"), AfterValidator(_unique), Field(min_length=1)]
+Names = Annotated[tuple[Name, ...], Kind("list of names"), AfterValidator(_unique), NotEmpty]
 Count = Annotated[
     int, Kind("whole number"), BeforeValidator(parse_number), Field(strict=True, ge=1, le=2**31 - 1)
 ]
@@ -109,5 +117,5 @@ LargeSize = Annotated[Size, Kind("size"), Field(ge=MIB)]
 
 Event = Literal["insert", "update", "delete"]
 Events = Annotated[
-    tuple[Event, ...], Kind("list of insert, update, delete"), AfterValidator(_unique), Field(min_length=1)
+    tuple[Event, ...], Kind("list of insert, update, delete"), AfterValidator(_unique), NotEmpty
 ]
