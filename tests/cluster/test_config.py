@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.config import ConfigError, PipelineConfig, load, parse
@@ -445,6 +445,7 @@ PIECES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(st.characters()), st.lists(PIECES).map("".join), st.lists(PIECES).map("\n".join)))
 def test_any_text_is_a_pipeline_or_a_config_error(text: str) -> None:
     check_parse(text)
@@ -457,6 +458,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_any_value_in_any_place_is_a_pipeline_or_a_config_error(data: st.DataObject) -> None:
     tree = parse(GOOD, "f.yaml", {}).dump()
