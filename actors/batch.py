@@ -42,7 +42,8 @@ class Batch:
 
     def __post_init__(self) -> None:
         if self.rows.num_rows + len(self.rejects) != self.count:
-            raise ValueError(f"{self.id}: {self.rows.num_rows} rows and {len(self.rejects)} rejects are not {self.count}")
+            parts = f"{self.rows.num_rows} rows and {len(self.rejects)} rejects"
+            raise ValueError(f"{self.id}: {parts} are not {self.count}")
 
     @property
     def row_positions(self) -> npt.NDArray[np.int64]:
@@ -58,3 +59,11 @@ class Batch:
     def times(self) -> npt.NDArray[np.int64]:
         """Receive time of each row in ticks, strictly increasing."""
         return self.row_positions + self.time
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A writer's answer: the block is durable at the sink. `rejects` did not decode; `time` is the block's."""
+
+    time: int
+    rejects: tuple[Rejected, ...] = ()

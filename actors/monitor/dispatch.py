@@ -7,6 +7,7 @@ a crash means sending some blocks again, never skipping any.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import logging
@@ -29,15 +30,15 @@ SAVE_INTERVAL = 0.2
 
 
 class DecoderFailed(Exception):
-    """What a transport reports when a block's decoder died or could not be reached: the writer never saw it."""
+    """What a transport reports when a block was not decoded, so that the writer never saw it.
 
+    `blame` says whether the block may be the cause: a decoder died over it or refused it, other than there being
+    no decoder at all.
+    """
 
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """A writer's answer to a write: the block is durable; these of its records did not decode."""
-
-    time: int
-    rejects: tuple[Rejected, ...] = ()
+    def __init__(self, reason: str, blame: bool) -> None:
+        super().__init__(reason)
+        self.blame = blame
 
 
 class Transport(Protocol):
@@ -50,7 +51,7 @@ class Transport(Protocol):
     def write(
         self, sink: str, block: Block, session: int, previous: BlockId | None, done: Callable[[Any], None]
     ) -> None:
-        """Decode `block` and write it; the result is a :class:`Receipt`."""
+        """Decode `block` and write it; the result is a :class:`~actors.batch.Receipt`."""
 
 
 @dataclass(slots=True)
@@ -88,7 +89,11 @@ class Dispatcher:
     """
 
     def __init__(
-        self, spool: Spool, sinks: Iterable[str], transport: Transport, window_bytes: int = DEFAULT_WINDOW_BYTES
+        self,
+        spool: Spool,
+        sinks: Iterable[str],
+        transport: Transport,
+        window_bytes: int = DEFAULT_WINDOW_BYTES,
     ) -> None:
         self._spool = spool
         self._sinks = tuple(sinks)
@@ -125,7 +130,9 @@ class Dispatcher:
             records, size = self._spool.pending(feed, lane.cursor)
             state = lane.state.value
             delivered = self._delivered[sink, feed]
-            reports.append(LaneReport(feed, sink, state, lane.problem, delivered, records, size, lane.in_flight))
+            reports.append(
+                LaneReport(feed, sink, state, lane.problem, delivered, records, size, lane.in_flight)
+            )
         return reports
 
     # -- the loop -----------------------------------------------------------------------------------------------
@@ -136,10 +143,8 @@ class Dispatcher:
             self._pump(lane)
         while not self._stopping:
             timeout = max(0.0, self._timers[0].due - time.monotonic()) if self._timers else None
-            try:
+            with contextlib.suppress(queue.Empty):
                 self._events.get(timeout=timeout)()
-            except queue.Empty:
-                pass
             while self._timers and self._timers[0].due <= time.monotonic():
                 heapq.heappop(self._timers).action()
         self._save()
@@ -168,7 +173,10 @@ class Dispatcher:
         if lane.wants_attach(now):
             session = lane.attaching()
             self._transport.attach(
-                lane.sink, lane.feed, session, self._later(lambda result: self._attached(lane, session, result))
+                lane.sink,
+                lane.feed,
+                session,
+                self._later(lambda result: self._attached(lane, session, result)),
             )
         elif lane.state is LaneState.DETACHED:
             self._after(lane.not_before - now, lambda: self._pump(lane))
@@ -203,7 +211,7 @@ class Dispatcher:
 
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         if isinstance(result, DecoderFailed):
-            again = lane.decode_failed(session, block.id, str(result))
+            again = lane.decode_failed(session, block.id, str(result), result.blame)
             if again is not None:
                 self._after(again.delay, lambda: self._write_again(lane, session, block, again.previous))
         elif isinstance(result, DeliveryRefused):

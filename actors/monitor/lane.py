@@ -45,7 +45,8 @@ class _Flight:
     size: int
     end: Position
     previous: BlockId | None
-    attempts: int = 1
+    failures: int = 0
+    blame: int = 0
     acked: bool = False
 
 
@@ -143,16 +144,21 @@ class Lane:
             moved = True
         return moved
 
-    def decode_failed(self, session: int, block: BlockId, reason: str) -> Resend | None:
-        """A decoder died over `block`, which so never reached the writer. Returns how to send it again, if at all."""
+    def decode_failed(self, session: int, block: BlockId, reason: str, blame: bool) -> Resend | None:
+        """`block` was not decoded and so never reached the writer. Returns how to send it again, if at all.
+
+        With `blame` the failure counts against the block, which parks the lane after too many.
+        """
         flight = self._flights.get(block)
         if session != self.session or flight is None:
             return None
-        flight.attempts += 1
-        if flight.attempts > MAX_DECODE_ATTEMPTS:
+        flight.failures += 1
+        flight.blame += blame
+        self.problem = reason
+        if flight.blame >= MAX_DECODE_ATTEMPTS:
             self.park(f"block {block} could not be decoded in {MAX_DECODE_ATTEMPTS} attempts: {reason}")
             return None
-        return Resend(flight.previous, self._backoff.delay(flight.attempts - 1))
+        return Resend(flight.previous, self._backoff.delay(flight.failures))
 
     def writer_failed(self, session: int, reason: str, now: float) -> None:
         """The writer died, is out of reach or forgot us: back off, then attach and send again."""

@@ -77,20 +77,28 @@ class Spool:
             self.directory.mkdir(parents=True, exist_ok=True)
             self._lock_file = open(self.directory / "lock", "a")  # noqa: SIM115 - held until close
         except OSError as error:
-            raise SpoolError(f"spool {self.directory}: {error.strerror}; check the path and its rights") from error
+            raise SpoolError(
+                f"spool {self.directory}: {error.strerror}; check the path and its rights"
+            ) from error
         try:
             fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             self._lock_file.close()
-            raise SpoolInUse(f"spool {self.directory} is held by another process; stop that one first") from error
+            raise SpoolInUse(
+                f"spool {self.directory} is held by another process; stop that one first"
+            ) from error
         self._mutex = threading.Lock()
         try:
             self._db = self._open()
             self._schemas = {text: id for id, text in self._db.execute("SELECT id, text FROM schema")}
-            (self._bytes,) = self._db.execute("SELECT coalesce(sum(length(payload)), 0) FROM block").fetchone()
+            (self._bytes,) = self._db.execute(
+                "SELECT coalesce(sum(length(payload)), 0) FROM block"
+            ).fetchone()
         except sqlite3.Error as error:
             self._lock_file.close()
-            raise SpoolError(f"spool {self.directory}: {error}; move the directory away to start afresh") from error
+            raise SpoolError(
+                f"spool {self.directory}: {error}; move the directory away to start afresh"
+            ) from error
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.directory / "spool.db", isolation_level=None, check_same_thread=False)
@@ -114,7 +122,7 @@ class Spool:
     @property
     def bytes(self) -> int:
         """Payload bytes held."""
-        return self._bytes
+        return int(self._bytes)
 
     def append(self, blocks: Sequence[Block]) -> None:
         """Make `blocks` durable, all of them in one transaction."""
@@ -122,7 +130,8 @@ class Spool:
             return
         with self._transaction() as db:
             rows = [
-                (b.feed, b.epoch, b.offset, b.count, b.time, b.format, self._schema(b.schema), b.payload) for b in blocks
+                (b.feed, b.epoch, b.offset, b.count, b.time, b.format, self._schema(b.schema), b.payload)
+                for b in blocks
             ]
             db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             ends = [(b.feed, b.epoch, b.end, b.time + b.count) for b in blocks]

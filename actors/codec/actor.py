@@ -1,0 +1,43 @@
+"""The Ray shell of a decoder: blocks in, Arrow batches out. It keeps nothing that matters."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import ray
+
+from actors.batch import Batch
+from actors.block import Block
+from actors.codec.decoder import Decoder
+
+
+@ray.remote(concurrency_groups={"control": 1})
+class DecodeActor:
+    """One decoder of a pipeline's pool."""
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+        self._decoder = Decoder()
+
+    def decode(self, block: Block) -> Batch:
+        return self._decoder.decode(block)
+
+    def idle(self) -> None:
+        """Returns when everything asked for before has been decoded."""
+
+    @ray.method(concurrency_group="control")
+    def start(self) -> None:
+        """Nothing to begin; every actor of a pipeline can be told to."""
+
+    @ray.method(concurrency_group="control")
+    def status(self) -> dict[str, Any]:
+        stats = self._decoder.stats
+        return {
+            "pid": os.getpid(),
+            "digest": self._digest,
+            "blocks": stats.blocks,
+            "records": stats.records,
+            "rejects": stats.rejects,
+            "busy_seconds": stats.busy_seconds,
+        }

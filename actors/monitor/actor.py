@@ -1,0 +1,193 @@
+"""The Ray shell of a monitor: one actor per table, and how its dispatcher reaches decoders and writers."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.block import Block, BlockId
+from actors.errors import DecodeFailed, NotAttached
+from actors.monitor.dispatch import DecoderFailed
+from actors.monitor.monitor import Monitor
+from actors.monitor.pool import DecoderPool
+from actors.monitor.settings import MonitorSettings
+from actors.names import NAMESPACE, decoder_name, writer_name
+
+
+@dataclass(slots=True)
+class _Decoding:
+    """A block being decoded for one or more sinks."""
+
+    ref: Any
+    number: int
+    handle: Any
+    users: int = 0
+
+
+class RayTransport:
+    """Chains decoding and writing as one line of futures: ``writer.write(block, previous, decoder.decode(block))``.
+
+    Called by the dispatcher's thread; answers come on Ray's. Actors are found by name, again after each loss.
+    """
+
+    def __init__(self, pipeline: str, incarnation: int, decoders: int) -> None:
+        self._pipeline = pipeline
+        self._incarnation = incarnation
+        self._lock = threading.Lock()
+        self._writers: dict[str, Any] = {}
+        self._decoding: dict[BlockId, _Decoding] = {}
+        self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
+        self._pool.resize(decoders)
+
+    def set_decoders(self, count: int) -> None:
+        with self._lock:
+            self._pool.resize(count)
+
+    def attach(self, sink: str, feed: str, session: int, done: Callable[[Any], None]) -> None:
+        writer = self._writer(sink)
+        if writer is None:
+            done(NotAttached(f"the writer of {sink} is not running"))
+            return
+        call = writer.attach.remote(feed, (self._incarnation, session))
+        call.future().add_done_callback(lambda future: done(self._outcome(future, sink)))
+
+    def write(
+        self, sink: str, block: Block, session: int, previous: BlockId | None, done: Callable[[Any], None]
+    ) -> None:
+        writer = self._writer(sink)
+        if writer is None:
+            done(NotAttached(f"the writer of {sink} is not running"))
+            return
+        decoding = self._decode(block)
+        if decoding is None:
+            done(DecoderFailed("no decoder is running", blame=False))
+            return
+        call = writer.write.remote((self._incarnation, session), block.id, previous, decoding.ref)
+
+        def finished(future: Future[Any]) -> None:
+            outcome = self._outcome(future, sink)
+            lost = isinstance(outcome, DecoderFailed)
+            with self._lock:
+                decoding.users -= 1
+                # A failed decoding must not be handed to another sink; a finished one is not needed any more.
+                if self._decoding.get(block.id) is decoding and (lost or not decoding.users):
+                    del self._decoding[block.id]
+                if not decoding.users:
+                    self._pool.done(decoding.number, decoding.handle, lost)
+            done(outcome)
+
+        call.future().add_done_callback(finished)
+
+    def _decode(self, block: Block) -> _Decoding | None:
+        """Decode `block`, once for all sinks that want it at about the same time."""
+        with self._lock:
+            decoding = self._decoding.get(block.id)
+            if decoding is None:
+                taken = self._pool.take(time.monotonic())
+                if taken is None:
+                    return None
+                number, handle = taken
+                decoding = self._decoding[block.id] = _Decoding(handle.decode.remote(block), number, handle)
+            decoding.users += 1
+            return decoding
+
+    def _writer(self, sink: str) -> Any:
+        with self._lock:
+            if sink not in self._writers:
+                handle = _find(writer_name(self._pipeline, sink))
+                if handle is None:
+                    return None
+                self._writers[sink] = handle
+            return self._writers[sink]
+
+    def _outcome(self, future: Future[Any], sink: str) -> Any:
+        """The result, or the exception as the dispatcher knows it.
+
+        A dead decoder shows itself as a task error (the writer's call could not get its argument), a dead writer as
+        a plain actor error.
+        """
+        error = future.exception()
+        if error is None:
+            return future.result()
+        if isinstance(error, RayTaskError):
+            cause = getattr(error, "cause", error)
+            if isinstance(cause, (RayActorError, DecodeFailed)):
+                return DecoderFailed(_line(cause), blame=True)
+            return cause
+        if isinstance(error, RayActorError):
+            with self._lock:
+                self._writers.pop(sink, None)
+            return NotAttached(f"the writer of {sink} died")
+        # Lost objects and the like: the decoded block is gone, the block is not.
+        return DecoderFailed(_line(error), blame=False)
+
+
+def _find(name: str) -> Any:
+    try:
+        return ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@ray.remote(concurrency_groups={"control": 4})
+class MonitorActor:
+    """See :class:`Monitor`. All work is on threads of the monitor; every method here returns soon."""
+
+    def __init__(self, settings: MonitorSettings, incarnation: int, digest: str) -> None:
+        self._settings = settings
+        self._incarnation = incarnation
+        self._digest = digest
+        self._lock = threading.Lock()
+        self._transport: RayTransport | None = None
+        self._monitor: Monitor | None = None
+
+    @ray.method(concurrency_group="control")
+    def start(self, decoders: int, intake: bool = True) -> None:
+        """Begin to receive (unless `intake` is false) and to deliver. On a running monitor it only sets the pool."""
+        with self._lock:
+            if self._monitor is None:
+                self._transport = RayTransport(self._settings.pipeline, self._incarnation, decoders)
+                self._monitor = Monitor(self._settings, self._transport)
+                self._monitor.start(intake)
+            elif self._transport is not None:
+                self._transport.set_decoders(decoders)
+
+    @ray.method(concurrency_group="control")
+    def set_decoders(self, count: int) -> None:
+        with self._lock:
+            if self._transport is not None:
+                self._transport.set_decoders(count)
+
+    @ray.method(concurrency_group="control")
+    def status(self) -> dict[str, Any]:
+        identity = {"pid": os.getpid(), "digest": self._digest, "incarnation": self._incarnation}
+        if self._monitor is None:
+            return {**identity, "state": "starting"}
+        return {**identity, **self._monitor.status()}
+
+    @ray.method(concurrency_group="control")
+    def drain(self) -> dict[str, Any]:
+        """Stop receiving; says whether it still does, and how many records are not delivered yet."""
+        if self._monitor is None:
+            return {"receiving": False, "pending": 0}
+        self._monitor.stop_intake()
+        return {"receiving": self._monitor.receiving, "pending": self._monitor.pending}
+
+    @ray.method(concurrency_group="control")
+    def stop(self) -> None:
+        """Stop receiving and delivering; what is left stays in the spool."""
+        if self._monitor is not None:
+            self._monitor.stop()

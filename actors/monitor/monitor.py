@@ -1,0 +1,128 @@
+"""A table's monitor: spool, receiver and dispatcher, and the threads they run on. No Ray."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from actors.errors import SpoolInUse
+from actors.monitor.dispatch import Dispatcher, Transport
+from actors.monitor.kinetica import KineticaTable
+from actors.monitor.receiver import Receiver, Source
+from actors.monitor.settings import MonitorSettings
+from actors.monitor.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait for a spool whose former owner is still dying.
+LOCK_PATIENCE = 10.0
+
+
+class Monitor:
+    """Receives one table and delivers it. :meth:`start` returns at once; :meth:`status` tells how it goes."""
+
+    def __init__(self, settings: MonitorSettings, transport: Transport, source: Source | None = None) -> None:
+        self._settings = settings
+        self._transport = transport
+        self._source = source or KineticaTable(settings)
+        self._spool: Spool | None = None
+        self._receiver: Receiver | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._threads: list[threading.Thread] = []
+        self._failure: str | None = None
+        self._intake = True
+        self._stopped = threading.Event()
+
+    def start(self, intake: bool = True) -> None:
+        """Open the spool, deliver what it holds, and receive unless `intake` is false."""
+        self._intake = intake
+        self._thread("open", self._open)
+
+    def _open(self) -> None:
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                spool = Spool(self._settings.spool)
+                break
+            except SpoolInUse:
+                if time.monotonic() >= deadline or self._stopped.wait(0.1):
+                    raise
+        settings = self._settings
+        self._dispatcher = Dispatcher(spool, settings.sinks, self._transport, settings.window_bytes)
+        self._receiver = Receiver(settings, self._source, spool, self._dispatcher.notify)
+        self._spool = spool
+        self._thread("dispatch", self._dispatcher.run)
+        if self._intake:
+            self._thread("receive", self._receiver.run)
+        else:
+            self._receiver.state = "stopped"
+
+    def _thread(self, name: str, work: Callable[[], None]) -> None:
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # shown by status, upon which the supervisor starts the monitor afresh
+                log.exception("%s: the %s thread failed", self._settings.table, name)
+                self._failure = f"{type(error).__name__}: {error}"
+
+        thread = threading.Thread(target=run, name=f"{self._settings.table}-{name}", daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    @property
+    def receiving(self) -> bool:
+        """Whether frames may still be committed to the spool."""
+        if self._receiver is None:
+            return self._intake and self._failure is None
+        return self._receiver.state != "stopped" and self._failure is None
+
+    @property
+    def pending(self) -> int:
+        """Records in the spool that some sink does not have yet."""
+        if self._dispatcher is None:
+            return 0
+        return sum(lane.pending_records for lane in self._dispatcher.report())
+
+    def stop_intake(self) -> None:
+        """Stop receiving; go on delivering."""
+        self._intake = False
+        if self._receiver is not None:
+            self._receiver.stop()
+
+    def stop(self) -> None:
+        """Stop receiving and delivering, save cursors, release the spool."""
+        self._stopped.set()
+        self.stop_intake()
+        for thread in self._threads:
+            if thread.name.endswith("-receive"):
+                thread.join(timeout=5.0)
+        if self._dispatcher is not None:
+            self._dispatcher.stop()
+        for thread in self._threads:
+            thread.join(timeout=5.0)
+        if self._spool is not None:
+            self._spool.close()
+
+    def status(self) -> dict[str, Any]:
+        """State, counts since the start, and the lanes."""
+        receiver, dispatcher, spool = self._receiver, self._dispatcher, self._spool
+        stale = dispatcher is not None and dispatcher.stale
+        if self._failure is not None or stale:
+            return {"state": "failed", "problem": self._failure or "a newer monitor owns the table"}
+        if receiver is None or dispatcher is None or spool is None:
+            return {"state": "starting", "problem": None}
+        return {
+            "state": receiver.state,
+            "problem": receiver.problem,
+            "epoch": receiver.epoch,
+            "received": receiver.received,
+            "last_received": receiver.last_received,
+            "reconnects": receiver.reconnects,
+            "spool_bytes": spool.bytes,
+            "dead_letters": spool.dead_letters(),
+            "lanes": [asdict(lane) for lane in dispatcher.report()],
+        }

@@ -1,0 +1,175 @@
+"""Receives the changes of one table and makes them durable; never waits for decoders or sinks.
+
+Opens the source, groups frames into blocks, commits them to the spool, tells the dispatcher. When the source is
+lost it opens it again, under a new epoch, for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from actors.backoff import Backoff
+from actors.block import Block
+from actors.monitor.grouping import BlockBuilder
+from actors.monitor.settings import MonitorSettings
+from actors.monitor.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: What follows the table's name in the name of a feed.
+FEED_SUFFIX = {"insert": "", "update": ".updates", "delete": ".deletes"}
+
+#: Longest wait for frames in seconds, so that a stop and the state of the disk are noticed.
+SLICE = 0.25
+
+#: A paused receiver goes on when the spool is below this part of its bound.
+RESUME_BELOW = 0.8
+
+
+class SourceLost(Exception):
+    """The source ended or cannot be opened now; the message says why. Opening it again may help."""
+
+
+class Stream(Protocol):
+    """An open source: the changes of one table from now on."""
+
+    @property
+    def schemas(self) -> Mapping[str, str]:
+        """Event kind -> schema of its records, as blocks carry it."""
+
+    @property
+    def topics(self) -> Sequence[str]:
+        """What was created at the source, to be cleared there by whoever comes after a crash."""
+
+    def receive(self, timeout: float) -> list[tuple[str, Sequence[bytes]]]:
+        """(event kind, frames) that arrived, waiting up to `timeout` seconds. Raises :class:`SourceLost`."""
+
+    def close(self) -> None:
+        """Stop receiving and clear what was created at the source."""
+
+
+class Source(Protocol):
+    """Where a table's changes come from."""
+
+    def open(self, stale_topics: Iterable[str]) -> Stream:
+        """Subscribe, after clearing what a killed process left behind. Raises :class:`SourceLost`."""
+
+
+class Receiver:
+    """The receiving half of a monitor; :meth:`run` is its thread."""
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        source: Source,
+        spool: Spool,
+        committed: Callable[[Iterable[str]], None],
+    ) -> None:
+        self.state = "connecting"
+        self.problem: str | None = None
+        self.epoch: int | None = None
+        self.received = 0
+        self.last_received: float | None = None
+        self.reconnects = 0
+        self._settings = settings
+        self._source = source
+        self._spool = spool
+        self._committed = committed
+        self._stop = threading.Event()
+        self._backoff = Backoff(initial=0.2, cap=5.0)
+        self._disk_checked = 0.0
+
+    def stop(self) -> None:
+        """End :meth:`run` soon; what is open is committed first."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Receive until stopped. Raises what makes the spool unusable, and nothing else."""
+        failures = 0
+        while not self._stop.is_set():
+            if (full := self._full()) is not None:
+                self._wait_for_room(full)
+                continue
+            try:
+                stream = self._source.open(self._spool.topics())
+            except SourceLost as error:
+                failures += 1
+                self._trouble(str(error))
+                self._stop.wait(self._backoff.delay(failures))
+                continue
+            failures = 0
+            try:
+                self._receive(stream)
+            except SourceLost as error:
+                self.reconnects += 1
+                self._trouble(str(error))
+            finally:
+                stream.close()
+                self._spool.set_topics(())
+        self.state = "stopped"
+
+    def _trouble(self, problem: str) -> None:
+        if problem != self.problem:
+            log.warning("%s: %s; trying again", self._settings.table, problem)
+        self.state, self.problem = "connecting", problem
+
+    def _receive(self, stream: Stream) -> None:
+        self._spool.set_topics(stream.topics)
+        epoch = max(int(time.time() * 1000), self._spool.last_epoch() + 1)
+        builders = {}
+        for kind, schema in stream.schemas.items():
+            feed = self._settings.table + FEED_SUFFIX[kind]
+            builders[kind] = BlockBuilder(
+                feed, epoch, schema, self._settings.limits, self._spool.end(feed).next_time
+            )
+        self.state, self.problem, self.epoch = "receiving", None, epoch
+        try:
+            while not self._stop.is_set() and self._full() is None:
+                self._turn(stream, builders)
+        finally:
+            self._commit([block for builder in builders.values() if (block := builder.flush())])
+
+    def _turn(self, stream: Stream, builders: Mapping[str, BlockBuilder]) -> None:
+        now = time.time()
+        deadlines = [builder.deadline for builder in builders.values() if builder.deadline is not None]
+        wait = min(SLICE, max(0.0, min(deadlines) - now)) if deadlines else SLICE
+        messages = stream.receive(wait)
+        now = time.time()
+        blocks: list[Block] = []
+        for kind, frames in messages:
+            blocks += builders[kind].add(frames, now)
+            self.received += len(frames)
+            self.last_received = now
+        blocks += [block for builder in builders.values() if (block := builder.due(now))]
+        self._commit(blocks)
+
+    def _commit(self, blocks: Sequence[Block]) -> None:
+        if blocks:
+            self._spool.append(blocks)
+            self._committed({block.feed for block in blocks})
+
+    # -- the bound ----------------------------------------------------------------------------------------------
+
+    def _full(self, part: float = 1.0) -> str | None:
+        """Why there is no room in the spool, or None. The disk is asked once a second."""
+        if self._spool.bytes > part * self._settings.max_bytes:
+            return f"the spool holds {self._spool.bytes:,} bytes, its bound is {self._settings.max_bytes:,}"
+        if time.monotonic() >= self._disk_checked + 1.0 or part < 1.0:
+            self._disk_checked = time.monotonic()
+            free = shutil.disk_usage(self._spool.directory).free
+            if free < self._settings.min_free:
+                self._disk_checked = 0.0
+                return f"the spool's disk has {free:,} bytes free, the floor is {self._settings.min_free:,}"
+        return None
+
+    def _wait_for_room(self, why: str) -> None:
+        """Receive nothing until there is room again; what the source sends meanwhile is not received."""
+        log.error("%s: paused: %s", self._settings.table, why)
+        self.state, self.problem = "paused", why
+        while self._full(RESUME_BELOW) is not None and not self._stop.wait(SLICE):
+            pass

@@ -1,0 +1,159 @@
+"""Commands to pipelines on a cluster: connect, bring up, find, take down. What the command line and tests use."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actors.names import NAMESPACE, supervisor_name
+from cluster import local
+from cluster.config import PipelineConfig
+
+#: Seconds allowed to one answer of a supervisor.
+ANSWER_TIMEOUT = 30.0
+
+
+class PipelineExists(Exception):
+    """A pipeline of that name is already running."""
+
+
+class NoSuchPipeline(Exception):
+    """No pipeline of that name is running."""
+
+
+class NoCluster(Exception):
+    """There is no Ray cluster to connect to."""
+
+
+def connect(address: str | None = None, *, start: bool = False, own: bool = False) -> str | None:
+    """Connect this process to a Ray cluster: at `address`, ``RAY_ADDRESS`` or the local one.
+
+    Args:
+        start: start the local cluster if none is meant and none runs.
+        own: instead make a cluster that lives as long as this process.
+
+    Returns the address, None for a cluster of our own. Raises :class:`NoCluster`.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    if not address:
+        local.prepare_environment()
+        if start and not own:
+            address = local.ensure_started()
+        elif not own:
+            address = local.running_address()
+            if address is None:
+                raise NoCluster(
+                    "no pipeline is running here; start one with `tablecast up FILE`, or name a cluster"
+                    " with --address or RAY_ADDRESS"
+                )
+    import ray
+
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        try:
+            ray.init(address, **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise NoCluster(
+                f"no Ray cluster answers at {address}: {_first_line(error)}; check the address"
+            ) from error
+    else:
+        ray.init(num_cpus=local.cpus(), include_dashboard=False, **options)
+    return address
+
+
+def start_pipeline(config: PipelineConfig) -> Any:
+    """Start `config`'s supervisor, detached, and return its handle. Raises :class:`PipelineExists`."""
+    import ray
+
+    from cluster.supervisor import SupervisorActor
+
+    name = supervisor_name(config.pipeline)
+    exists = PipelineExists(
+        f"a pipeline named {config.pipeline} is already running; `tablecast down {config.pipeline}` ends it,"
+        " or choose another name under the key pipeline"
+    )
+    try:
+        ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        pass
+    else:
+        raise exists
+    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
+    try:
+        return SupervisorActor.options(**options).remote(config.dump())
+    except ValueError as error:  # the name was taken in between
+        raise exists from error
+
+
+def wait_ready(
+    supervisor: Any, timeout: float, progress: Callable[[dict[str, Any]], None] | None = None
+) -> bool:
+    """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
+    import ray
+
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        status: dict[str, Any] = ray.get(supervisor.status.remote(), timeout=timeout)
+        if progress is not None:
+            progress(status)
+        decoders = status["decoders"]
+        tables = all(table["state"] == "receiving" for table in status["tables"])
+        sinks = all(sink["state"] == "up" for sink in status["sinks"])
+        if tables and sinks and decoders["running"] >= decoders["wanted"]:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def find(pipeline: str) -> Any:
+    """The supervisor of a running pipeline. Raises :class:`NoSuchPipeline`, naming those that run."""
+    import ray
+
+    try:
+        return ray.get_actor(supervisor_name(pipeline), NAMESPACE)
+    except ValueError:
+        others = ", ".join(pipelines()) or "none"
+        raise NoSuchPipeline(f"no pipeline named {pipeline} is running; running are: {others}") from None
+
+
+def pipelines() -> list[str]:
+    """Names of the pipelines that run on the cluster."""
+    import ray
+
+    suffix = supervisor_name("")
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    names = [actor["name"] for actor in actors if actor["namespace"] == NAMESPACE]
+    return sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix))
+
+
+def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
+    """Call a supervisor's method, waiting through a restart of it by Ray."""
+    import ray
+    from ray.exceptions import ActorUnavailableError
+
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            call = getattr(supervisor, method).remote(*arguments)
+            return ray.get(call, timeout=max(0.1, deadline - time.monotonic()))
+        except ActorUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
+
+
+def stop_pipeline(pipeline: str, drain_seconds: float) -> int:
+    """Drain and end a pipeline. Returns how many records stay in its spools."""
+    import ray
+
+    supervisor = find(pipeline)
+    result = ask(supervisor, "stop", drain_seconds, timeout=drain_seconds + ANSWER_TIMEOUT)
+    ray.kill(supervisor, no_restart=True)
+    return int(result["pending"])
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,144 @@
+"""The supervisor's mind: which actors should run, which do, and what to do about the difference.
+
+A state machine without Ray or a clock. The shell (``supervisor.py``) asks :meth:`Fleet.actions` what to do, does it,
+and tells what came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from cluster.plan import ActorSpec
+from cluster.restarts import RestartHistory, RestartPolicy
+
+#: Seconds between two looks at a running actor.
+PING_INTERVAL = 0.5
+
+#: An actor that has not answered for so long is killed and started again. Generous: on a saturated machine answers
+#: take seconds, and killing a busy actor only makes it busier.
+UNRESPONSIVE = 60.0
+
+
+class MemberState(Enum):
+    DOWN = "down"
+    STARTING = "starting"
+    UP = "up"
+    PARKED = "parked"
+
+
+@dataclass(slots=True)
+class Member:
+    """One actor of the pipeline."""
+
+    spec: ActorSpec
+    history: RestartHistory
+    state: MemberState = MemberState.DOWN
+    start_at: float = 0.0
+    asked_at: float | None = None
+    answered_at: float = 0.0
+    answer: dict[str, Any] = field(default_factory=dict)
+    adopted: bool = False
+    #: The latest answer may be of the life before; this one is not.
+    fresh: bool = False
+    down_since: float | None = None
+    recovery: list[float] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Find the actor by its name or create it, then start it."""
+
+    spec: ActorSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Ask the actor for its status."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """End the actor: it has not answered for too long."""
+
+    name: str
+
+
+Action = Start | Ping | Kill
+
+#: Recovery times remembered per actor.
+_RECOVERIES = 20
+
+
+class Fleet:
+    """All actors of one pipeline but the supervisor."""
+
+    def __init__(self, policy: RestartPolicy | None = None) -> None:
+        self._policy = policy or RestartPolicy()
+        self.members: dict[str, Member] = {}
+        self.alerts: list[str] = []
+
+    def want(self, specs: Iterable[ActorSpec]) -> None:
+        """Add actors that should run."""
+        for spec in specs:
+            if spec.name not in self.members:
+                self.members[spec.name] = Member(spec, RestartHistory(self._policy))
+
+    def unwant(self, name: str) -> None:
+        """Forget an actor; ending it is the caller's work."""
+        self.members.pop(name, None)
+
+    def actions(self, now: float) -> list[Action]:
+        """What to do at `now` (seconds, any origin)."""
+        todo: list[Action] = []
+        for member in self.members.values():
+            if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
+                member.state, member.asked_at, member.fresh = MemberState.STARTING, now, False
+                todo.append(Start(member.spec))
+            elif member.state is MemberState.UP:
+                if member.asked_at is None:
+                    if now >= member.answered_at + PING_INTERVAL:
+                        member.asked_at = now
+                        todo.append(Ping(member.spec.name))
+                elif now >= member.asked_at + UNRESPONSIVE:
+                    todo.append(Kill(member.spec.name))
+                    self.died(member.spec.name, f"no answer for {UNRESPONSIVE:.0f} s", now)
+        return todo
+
+    def answered(self, name: str, answer: dict[str, Any], now: float, adopted: bool = False) -> None:
+        """The actor is up and said this of itself."""
+        member = self.members.get(name)
+        if member is None:
+            return
+        if member.state is MemberState.STARTING:
+            member.adopted = adopted
+        member.state, member.asked_at, member.answered_at = MemberState.UP, None, now
+        member.answer, member.fresh = answer, True
+        # A monitor is back only when it receives again; others when they answer.
+        if member.down_since is not None and answer.get("state", "receiving") == "receiving":
+            member.recovery = [*member.recovery[-_RECOVERIES:], now - member.down_since]
+            member.down_since = None
+
+    def died(self, name: str, reason: str, now: float) -> None:
+        """The actor failed, in starting or later."""
+        member = self.members.get(name)
+        if member is None or member.state in (MemberState.DOWN, MemberState.PARKED):
+            return
+        member.start_at = member.history.failed(reason, now)
+        parked = member.history.parked_until is not None
+        member.state = MemberState.PARKED if parked else MemberState.DOWN
+        member.asked_at, member.fresh = None, False
+        if member.down_since is None:
+            member.down_since = now
+        if parked:
+            self.alerts.append(f"{name} failed too often and rests for {self._policy.park:.0f} s: {reason}")
+            del self.alerts[:-_RECOVERIES]
+
+    @property
+    def restarts(self) -> int:
+        """Failures of all actors so far."""
+        return sum(member.history.count for member in self.members.values())

@@ -1,0 +1,282 @@
+"""The supervisor: a detached Ray actor that starts, watches, restarts and scales the actors of one pipeline.
+
+It decides nothing itself: :class:`~cluster.fleet.Fleet` does. Data flows without it; Ray restarts it, and it finds
+its actors again by their names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
+
+from actors.codec.actor import DecodeActor
+from actors.monitor.actor import MonitorActor
+from actors.names import NAMESPACE, decoder_name
+from actors.writer.actor import WriterActor
+from cluster import memory
+from cluster.config import PipelineConfig
+from cluster.fleet import Fleet, Kill, Ping, Start
+from cluster.plan import SUPERVISOR_CPUS, ActorSpec, decoder_specs, monitor_specs, writer_specs
+from cluster.status import Rates, pipeline_status
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two rounds of the loop; a dead actor is seen within a round after its ping.
+TICK = 0.1
+
+#: Seconds allowed to a decoder that is taken out of the pool for what it has begun.
+DECODER_DRAIN = 30.0
+
+
+class Supervisor:
+    """Keeps the actors of `config` alive until told to stop. Methods are thread-safe."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._config = config
+        self._memory = memory.Memory(config.pipeline)
+        remembered = self._memory.load()
+        self._decoders = int(remembered.get("decoders", config.decoders.min))
+        self._earlier_restarts = int(remembered.get("restarts", 0))
+        self._host = str(remembered.get("host") or ray.util.get_node_ip_address())
+        self._fleet = Fleet()
+        self._fleet.want(monitor_specs(config) + writer_specs(config) + decoder_specs(config, self._decoders))
+        self._lock = threading.RLock()
+        self._handles: dict[str, Any] = {}
+        self._calls: dict[Any, tuple[str, bool]] = {}  # ObjectRef -> (actor name, whether it was adopted)
+        self._since = time.time()
+        self._state = "running"
+        self._rates = Rates()
+        self._save()
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Watch over the fleet until stopped."""
+        while self._state != "stopped":
+            try:
+                self._round()
+            except Exception:
+                log.exception("a round of the supervisor failed; going on")
+                time.sleep(1.0)
+
+    def _round(self) -> None:
+        with self._lock:
+            restarts = self._fleet.restarts
+            if self._state != "stopping":
+                for action in self._fleet.actions(time.monotonic()):
+                    self._do(action)
+            calls = list(self._calls)
+        done = ray.wait(calls, num_returns=len(calls), timeout=TICK)[0] if calls else []
+        if not calls:
+            time.sleep(TICK)
+        with self._lock:
+            for call in done:
+                self._answer(call)
+            if self._fleet.restarts != restarts:
+                self._save()
+            self._rates.sample(self._fleet, time.monotonic())
+
+    def _do(self, action: Start | Ping | Kill) -> None:
+        match action:
+            case Start(spec):
+                try:
+                    self._start(spec)
+                except Exception as error:
+                    self._fleet.died(spec.name, _reason(error), time.monotonic())
+            case Ping(name):
+                self._calls[self._handles[name].status.remote()] = (name, False)
+            case Kill(name):
+                ray.kill(self._handles.pop(name))
+
+    def _start(self, spec: ActorSpec) -> None:
+        handle, adopted = self._find(spec), True
+        if handle is None:
+            handle, adopted = self._create(spec), False
+        self._handles[spec.name] = handle
+        if spec.kind == "monitor":
+            handle.start.remote(self._decoders, self._state == "running")
+        else:
+            handle.start.remote()
+        self._calls[handle.status.remote()] = (spec.name, adopted)
+
+    def _find(self, spec: ActorSpec) -> Any:
+        """The running actor of that name, unless it was made from other settings: such a one is ended."""
+        try:
+            handle = ray.get_actor(spec.name, NAMESPACE)
+            answer = ray.get(handle.status.remote(), timeout=5.0)
+        except GetTimeoutError:
+            return handle  # busy: it is watched like any other from here on
+        except (ValueError, RayActorError):
+            return None
+        if answer["digest"] == spec.digest:
+            return handle
+        ray.kill(handle)
+        return None
+
+    def _create(self, spec: ActorSpec) -> Any:
+        common = {
+            "name": spec.name,
+            "namespace": NAMESPACE,
+            "lifetime": "detached",
+            "num_cpus": spec.cpus,
+            "max_restarts": 0,
+        }
+        match spec.kind:
+            case "monitor":
+                incarnation = max(self._memory.incarnation + 1, int(time.time() * 1000))
+                self._memory.incarnation = incarnation
+                self._save()
+                # A monitor lives where its spool is.
+                pinned = {f"node:{self._host}": 0.001}
+                return MonitorActor.options(resources=pinned, **common).remote(
+                    spec.settings, incarnation, spec.digest
+                )
+            case "writer":
+                return WriterActor.options(**common).remote(self._config.pipeline, spec.settings, spec.digest)
+            case _:
+                return DecodeActor.options(**common).remote(spec.digest)
+
+    def _answer(self, call: Any) -> None:
+        name, adopted = self._calls.pop(call)
+        now = time.monotonic()
+        try:
+            answer = ray.get(call)
+        except (RayActorError, RayTaskError) as error:
+            self._failed(name, _reason(error), now, dead=isinstance(error, ActorDiedError))
+        else:
+            if answer.get("state") == "failed":
+                self._failed(name, answer["problem"], now, dead=False)
+            else:
+                self._fleet.answered(name, answer, now, adopted)
+
+    def _failed(self, name: str, reason: str, now: float, dead: bool) -> None:
+        log.warning("%s failed: %s", name, reason)
+        self._fleet.died(name, reason, now)
+        handle = self._handles.pop(name, None)
+        if handle is not None and not dead:
+            ray.kill(handle)
+
+    def _save(self) -> None:
+        restarts = self._earlier_restarts + self._fleet.restarts
+        self._memory.save({"decoders": self._decoders, "restarts": restarts, "host": self._host})
+
+    # -- commands -----------------------------------------------------------------------------------------------
+
+    def status(self) -> dict[str, Any]:
+        """Everything ``tablecast status`` shows; see :mod:`cluster.status`."""
+        with self._lock:
+            return pipeline_status(
+                self._config,
+                self._fleet,
+                self._rates,
+                state=self._state,
+                since=self._since,
+                decoders=self._decoders,
+                earlier_restarts=self._earlier_restarts,
+            )
+
+    def scale(self, decoders: int) -> None:
+        """Change the pool to `decoders`, within the file's bounds being the caller's concern."""
+        with self._lock:
+            before, self._decoders = self._decoders, decoders
+            self._fleet.want(decoder_specs(self._config, decoders))
+            self._save()
+            for name, member in self._fleet.members.items():
+                if member.spec.kind == "monitor" and name in self._handles:
+                    self._handles[name].set_decoders.remote(decoders)
+            leaving = [decoder_name(self._config.pipeline, n) for n in range(decoders, before)]
+            handles = [self._handles.pop(name) for name in leaving if name in self._handles]
+            for name in leaving:
+                self._fleet.unwant(name)
+        for handle in handles:
+            # Queued behind what it has begun, so that it ends idle; a monitor sends a lost block elsewhere anyway.
+            with contextlib.suppress(RayActorError, GetTimeoutError):
+                ray.get(handle.idle.remote(), timeout=DECODER_DRAIN)
+            ray.kill(handle)
+
+    def stop(self, drain_seconds: float) -> dict[str, int]:
+        """Stop receiving, deliver what is left for up to `drain_seconds`, end all actors.
+
+        Returns ``{"pending": records}`` that stay in the spools.
+        """
+        with self._lock:
+            self._state = "draining"
+        pending = self._drain(drain_seconds)
+        with self._lock:
+            self._state = "stopping"
+            kinds = ("monitor", "writer", "decoder")
+            handles = [handle for kind in kinds for handle in self._running(kind)]
+        _quietly([handle.stop.remote() for handle in handles], 10.0)
+        for handle in handles:
+            ray.kill(handle)
+        self._memory.forget()
+        self._state = "stopped"
+        return {"pending": pending}
+
+    def _running(self, kind: str) -> list[Any]:
+        members = [m for m in self._fleet.members.values() if m.spec.kind == kind]
+        return [self._handles[m.spec.name] for m in members if m.spec.name in self._handles]
+
+    def _drain(self, seconds: float) -> int:
+        """Stop intake and wait until nothing is pending. A monitor that is being restarted is waited for."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with self._lock:
+                monitors = self._running("monitor")
+            answers = _quietly([monitor.drain.remote() for monitor in monitors], 10.0)
+            pending = sum(int(answer["pending"]) for answer in answers)
+            drained = not pending and not any(answer["receiving"] for answer in answers)
+            if (drained and len(answers) == len(monitors)) or time.monotonic() >= deadline:
+                return pending
+            time.sleep(0.1)
+
+
+def _quietly(calls: list[Any], timeout: float) -> list[Any]:
+    """The results of those calls that succeed in time."""
+    done = ray.wait(calls, num_returns=len(calls), timeout=timeout)[0] if calls else []
+    results = []
+    for call in done:
+        try:
+            results.append(ray.get(call))
+        except (RayActorError, RayTaskError) as error:
+            log.warning("while stopping: %s", _reason(error))
+    return results
+
+
+def _reason(error: BaseException) -> str:
+    """One line of an exception that Ray may have wrapped in a traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else 'no message'}"
+
+
+@ray.remote(num_cpus=SUPERVISOR_CPUS, concurrency_groups={"control": 8})
+class SupervisorActor:
+    """The Ray shell. After a restart by Ray only ``__init__`` runs, so that is where the loop starts."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self._supervisor = Supervisor(PipelineConfig.model_validate(config))
+        threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True).start()
+
+    @ray.method(concurrency_group="control")
+    def pid(self) -> int:
+        return os.getpid()
+
+    @ray.method(concurrency_group="control")
+    def status(self) -> dict[str, Any]:
+        return self._supervisor.status()
+
+    @ray.method(concurrency_group="control")
+    def scale(self, decoders: int) -> None:
+        self._supervisor.scale(decoders)
+
+    @ray.method(concurrency_group="control")
+    def stop(self, drain_seconds: float) -> dict[str, int]:
+        return self._supervisor.stop(drain_seconds)
