@@ -68,9 +68,11 @@ class Codec:
                 reasons.setdefault(position, meaning.complaint(values[row].as_py()))
         rows = pa.RecordBatch.from_arrays(converted, schema=self.schema)
         if reasons:
+            good = np.ones(len(frames), np.bool_)
+            good[list(reasons)] = False
             if positions is None:
                 positions = np.arange(len(frames))
-            keep = ~np.isin(positions, list(reasons))
+            keep = good[positions]
             rows, positions = rows.filter(pa.array(keep)), positions[keep]
         rejects = tuple(Reject(position, reasons[position], frames[position]) for position in sorted(reasons))
         return Decoded(rows, positions, rejects)
@@ -79,19 +81,18 @@ class Codec:
         self, arrays: list[Any], sound: Any, frames: Sequence[bytes], reasons: dict[int, str]
     ) -> tuple[list[Any], Ints]:
         """Ask the reference decoder about the frames that are not sound, and merge its rows in order."""
-        (kept,) = np.nonzero(sound)
-        values: list[list[Any]] = []
-        read: list[int] = []
-        for position in np.nonzero(~sound)[0].tolist():
+        source = np.where(sound, np.arange(len(frames)), -1)
+        read: list[list[Any]] = []
+        for position in np.flatnonzero(~sound).tolist():
             try:
-                values.append(self._reference.read(frames[position]))
-                read.append(position)
+                read.append(self._reference.read(frames[position]))
+                source[position] = len(frames) + len(read) - 1
             except FrameError as error:
                 reasons[position] = str(error)
-        positions = np.concatenate([kept, np.array(read, np.int64)])
-        order = np.argsort(positions)
-        merged = []
+        positions = np.flatnonzero(source >= 0)
+        taken = pa.array(source[positions])
+        settled = []
         for index, (column, array) in enumerate(zip(self._columns, arrays, strict=True)):
-            more = pa.array([row[index] for row in values], WIRE_TYPES[column.base])
-            merged.append(pa.concat_arrays([array.take(pa.array(kept)), more]).take(pa.array(order)))
-        return merged, positions[order]
+            more = pa.array([row[index] for row in read], WIRE_TYPES[column.base])
+            settled.append(pa.concat_arrays([array, more]).take(taken))
+        return settled, positions

@@ -176,19 +176,23 @@ def _decimal(parameters: Sequence[str]) -> tuple[Any, Convert]:
 
 def _vector(parameters: Sequence[str]) -> tuple[Any, Convert]:
     size = int(parameters[0])
+    if size < 1:
+        raise ValueError("a vector has at least one element")
     kind = pa.list_(pa.float32(), size)
 
     def convert(values: Any) -> Any:
         _check_lengths(values, lambda lengths: lengths == 4 * size)
+        present = values.drop_null()  # a null may have bytes
+        bounds = np.frombuffer(present.buffers()[1], np.int64)[present.offset :][: len(present) + 1]
+        floats = np.frombuffer(present.buffers()[2] or b"", np.uint8)[bounds[0] : bounds[-1]].view("<f4")
+        if not values.null_count:
+            return pa.FixedSizeListArray.from_arrays(pa.array(floats), type=kind)
         valid = values.is_valid().to_numpy(zero_copy_only=False)
-        offsets = np.frombuffer(values.buffers()[1], np.int64)[values.offset :][: len(values) + 1]
-        held = np.frombuffer(values.buffers()[2] or b"", np.uint8)[offsets[0] : offsets[-1]].view("<f4")
-        floats = held
-        if values.null_count:
-            floats = np.zeros((len(values), size), "<f4")
-            floats[valid] = held.reshape(-1, size)
-        mask = pa.array(~valid) if values.null_count else None
-        return pa.FixedSizeListArray.from_arrays(pa.array(floats.reshape(-1)), type=kind, mask=mask)
+        spread = np.zeros((len(values), size), "<f4")
+        spread[valid] = floats.reshape(-1, size)
+        return pa.FixedSizeListArray.from_arrays(
+            pa.array(spread.reshape(-1)), type=kind, mask=pa.array(~valid)
+        )
 
     return kind, convert
 
