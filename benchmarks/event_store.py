@@ -3,20 +3,20 @@
 Compared with the original Kronos server (constants below) and, interleaved in the same run, with bare SQLite and
 orjson: the same durability, a row per event, no HTTP, no event ids made by the server, no de-duplication.
 
-The server runs in a process of its own; this process makes the load with raw keep-alive connections, so that the
-client's cost is small.
+The server runs in a process of its own; this process makes the load with raw keep-alive connections, so that
+the client's cost is small.
 """
 
 from __future__ import annotations
 
 import argparse
+import selectors
 import socket
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -81,88 +81,75 @@ def events(first: int, count: int) -> list[dict[str, Any]]:
     ]
 
 
-class Connection:
-    """A keep-alive HTTP connection that knows just enough to count on every reply."""
-
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=60)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def put(self, request: bytes) -> None:
-        self._socket.sendall(request)
-        reply = b""
-        while not reply.endswith(b"}"):
-            reply += self._part()
-        if not reply.startswith(b"HTTP/1.1 200") or b'"@success": true' not in reply:
-            raise RuntimeError(f"put failed: {reply!r:.300}")
-
-    def get(self, request: bytes) -> int:
-        """Send a get and read its chunked reply; the number of events in it."""
-        self._socket.sendall(request)
-        count, tail = 0, b""
-        while True:
-            part = self._part()
-            count += part.count(b'{"@id":')
-            # A marker may be cut in two.
-            joined = tail + part[:6]
-            count += joined.count(b'{"@id":') - part[:6].count(b'{"@id":')
-            tail = (tail + part)[-6:]
-            if (tail + b"").endswith(b"0\r\n\r\n"):
-                return count
-
-    def _part(self) -> bytes:
-        part = self._socket.recv(1 << 20)
-        if not part:
-            raise RuntimeError("the server closed the connection")
-        return part
-
-
 def request(path: str, body: dict[str, Any]) -> bytes:
     data = orjson.dumps(body)
-    return b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (path.encode(), len(data), data)
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(data)}\r\n\r\n"
+    return head.encode() + data
+
+
+def connect(port: int) -> socket.socket:
+    connection = socket.create_connection(("127.0.0.1", port), timeout=60)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def receive(connection: socket.socket) -> bytes:
+    part = connection.recv(1 << 20)
+    if not part:
+        raise RuntimeError("the server closed the connection")
+    return part
 
 
 def put_rate(port: int, batch: int, connections: int, stream: str) -> float:
-    """Events/s of puts of `batch` events from several connections, each its own part of the offsets."""
+    """Events/s of puts of `batch` events from several keep-alive connections, whose events interleave."""
     share = ROUND[batch] // connections // batch
-    loads = [
-        [
-            request("/1.0/events/put", {"events": {stream: events((share * c + i) * batch, batch)}})
-            for i in range(share)
-        ]
-        for c in range(connections)
-    ]
-    clients = [Connection(port) for _ in range(connections)]
-    failures: list[BaseException] = []
+    selector = selectors.DefaultSelector()
+    clients = []
+    for c in range(connections):
+        batches = [events((connections * i + c) * batch, batch) for i in range(share)]
+        load = [request("/1.0/events/put", {"events": {stream: batch}}) for batch in batches]
+        clients.append(connect(port))
+        selector.register(clients[-1], selectors.EVENT_READ, iter(load))
 
-    def run(client: Connection, load: list[bytes]) -> None:
-        try:
-            for item in load:
-                client.put(item)
-        except BaseException as error:
-            failures.append(error)
+    def run() -> None:
+        waiting = 0
+        for key in selector.get_map().values():
+            key.fileobj.sendall(next(key.data))  # type: ignore[union-attr]
+            waiting += 1
+        while waiting:
+            for key, _ in selector.select(60):
+                reply = receive(key.fileobj)  # type: ignore[arg-type]
+                if not reply.startswith(b"HTTP/1.1 200") or b'"@success": true' not in reply:
+                    raise RuntimeError(f"put failed: {reply!r:.300}")
+                following = next(key.data, None)
+                if following is None:
+                    waiting -= 1
+                else:
+                    key.fileobj.sendall(following)  # type: ignore[union-attr]
 
-    threads = [
-        threading.Thread(target=run, args=pair, daemon=True) for pair in zip(clients, loads, strict=True)
-    ]
-    seconds = timed(lambda: [*(t.start() for t in threads), *(t.join() for t in threads)])
+    seconds = timed(run)
+    selector.close()
     for client in clients:
         client.close()
-    if failures:
-        raise failures[0]
     return share * connections * batch / seconds
 
 
 def get_rate(port: int, stream: str) -> float:
-    client = Connection(port)
-    body = request("/1.0/events/get", {"stream": stream, "end_time": 2**60, "limit": GET_EVENTS})
-    found: list[int] = []
-    seconds = timed(lambda: found.append(client.get(body)))
-    client.close()
-    if found != [GET_EVENTS]:
+    """Events/s of one get of GET_EVENTS events."""
+    reply: list[bytes] = []
+
+    def run() -> None:
+        connection.sendall(request("/1.0/events/get", body))
+        while not reply or not (reply[-1] if len(reply[-1]) > 4 else b"".join(reply[-6:])).endswith(
+            b"0\r\n\r\n"
+        ):
+            reply.append(receive(connection))
+
+    body = {"stream": stream, "end_time": 2**60, "limit": GET_EVENTS}
+    with connect(port) as connection:
+        seconds = timed(run)
+    found = b"".join(reply).count(b'"@id":')
+    if found != GET_EVENTS:
         raise RuntimeError(f"got {found} events instead of {GET_EVENTS}")
     return GET_EVENTS / seconds
 
@@ -242,7 +229,9 @@ def main() -> None:
         {"what": f"{what}, original 0.6.2 (quoted)", "per_second": rate, "lowest": rate, "highest": rate}
         for what, rate in ORIGINAL.items()
     ]
-    ratios = {f"{what} tablecast/original": medians[f"{what}, tablecast"] / ORIGINAL[what] for what in ORIGINAL}
+    ratios = {
+        f"{what} tablecast/original": medians[f"{what}, tablecast"] / ORIGINAL[what] for what in ORIGINAL
+    }
     for what in ORIGINAL:
         ratios[f"{what} tablecast/sqlite"] = medians[f"{what}, tablecast"] / medians[f"{what}, sqlite"]
     report("event_store", rows, ratios, arguments.json)

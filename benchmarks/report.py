@@ -1,4 +1,5 @@
-"""What all benchmarks share: a table on the terminal, and the same figures as one JSON object in the last line."""
+"""What all benchmarks share: a table on the terminal, and the same figures as one JSON object in the last
+line."""
 
 from __future__ import annotations
 
@@ -40,10 +41,16 @@ def report(
     for what, ratio in ratios.items():
         console.print(f"{what}: {ratio:.2f}", highlight=False)
     if as_json:
-        print(json.dumps({"benchmark": name, "rows": list(rows), "ratios": dict(ratios), "machine": machine()}))
+        print(
+            json.dumps({"benchmark": name, "rows": list(rows), "ratios": dict(ratios), "machine": machine()})
+        )
 
 
 def _text(value: object) -> str:
-    return f"{value:,.0f}" if isinstance(value, float) and abs(value) >= 100 else f"{value:.3g}" if isinstance(
-        value, float
-    ) else str(value)
+    return (
+        f"{value:,.0f}"
+        if isinstance(value, float) and abs(value) >= 100
+        else f"{value:.3g}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -1,8 +1,8 @@
 """Kronos' wire format: times, event ids and their order, names, and the shapes of requests.
 
 Shared by the client and the embedded server. Events are JSON objects in named streams; the server gives each
-an ``@id``, a version-1 UUID made of its ``@time`` and a 60-bit *tail*. Inside, an id is handled as its *key*:
-30 hex digits, time then tail, whose order as text is the order of events.
+an ``@id``, a version-1 UUID made of its ``@time`` and a 60-bit *tail*. Inside, an id is handled as its *key*,
+the integer of 120 bits that has the time's 60 bits above the tail: the order of keys is the order of events.
 
 Not here: sockets (``client.py``), storage (``server``), errors (``errors.py``).
 
@@ -33,8 +33,7 @@ UUID_EPOCH_OFFSET = 0x01B21DD213814000
 #: The times that an id can hold, in ticks of 100 ns since 1970; MAX_TIME as end_time means "for ever".
 MIN_TIME = -UUID_EPOCH_OFFSET
 MAX_TIME = 2**60 - 1 - UUID_EPOCH_OFFSET
-#: Tails are below it.
-TAIL_LIMIT = 2**60
+TAIL_BITS = 60
 
 #: `limit` of a get that names none.
 NO_LIMIT = 2**31 - 1
@@ -52,53 +51,45 @@ def is_stream_name(name: object) -> bool:
     return isinstance(name, str) and _STREAM_NAME.fullmatch(name) is not None
 
 
-def make_key(time: int, tail: int) -> str:
-    """The key of an event at `time` (MIN_TIME..MAX_TIME) with `tail` (0..TAIL_LIMIT - 1)."""
-    return f"{time + UUID_EPOCH_OFFSET:015x}{tail:015x}"
+def first_key(time: int) -> int:
+    """The lowest key of an event at `time`, which may be MAX_TIME + 1 as the end of a range."""
+    return (time + UUID_EPOCH_OFFSET) << TAIL_BITS
 
 
-def id_of_key(key: str) -> str:
+def id_of_key(key: int) -> str:
     """The ``@id`` that belongs to a key."""
-    return f"{key[7:15]}-{key[3:7]}-1{key[:3]}-8{key[15:18]}-{key[18:]}"
+    text = f"{key:030x}"
+    return f"{text[7:15]}-{text[3:7]}-1{text[:3]}-8{text[15:18]}-{text[18:]}"
 
 
-def key_of_id(event_id: str) -> str:
+def key_of_id(event_id: str) -> int:
     """The key of an ``@id`` given by :func:`id_of_key`."""
-    return event_id[15:18] + event_id[9:13] + event_id[:8] + event_id[20:23] + event_id[24:]
+    return int(event_id[15:18] + event_id[9:13] + event_id[:8] + event_id[20:23] + event_id[24:], 16)
 
 
-def key_before(time: int) -> str:
-    """A text below the keys of all events at or after `time`, and above those of all earlier ones."""
-    return f"{time + UUID_EPOCH_OFFSET:015x}" if time <= MAX_TIME else "~"
-
-
-def key_after(time: int) -> str:
-    """A text above the keys of all events at or before `time`, and below those of all later ones."""
-    return f"{time + UUID_EPOCH_OFFSET:015x}~" if time >= MIN_TIME else ""
-
-
-def key_of_start_id(start_id: object) -> str:
-    """The place of a ``start_id`` in the order of keys; it need not be the id of an event.
+def first_key_after(start_id: object) -> int:
+    """The lowest key that stands after a ``start_id``, which need not be the id of an event.
 
     Raises ``ValueError`` unless it is the canonical text of a UUID, in either case.
     """
     text = start_id.lower() if isinstance(start_id, str) and start_id.isascii() else ""
     if not _ID.fullmatch(text):
         raise ValueError(f"start_id {start_id!r:.80} is not the canonical text of a UUID")
+    key = key_of_id(text)
     kind = text[14] + text[19]
     if kind == "18":
-        return key_of_id(text)
+        return key + 1
     # No event has such an id: among those of its time it stands before or after all.
-    return key_of_id(text)[:15] + ("" if kind < "18" else "~")
+    return (key >> TAIL_BITS) + (kind > "18") << TAIL_BITS
 
 
 @dataclass(frozen=True)
 class Range:
-    """What a get or delete asks for: the events of `stream` with `low` < key < `high`."""
+    """What a get or delete asks for: the events of `stream` with `start` <= key < `stop`."""
 
     stream: str
-    low: str
-    high: str
+    start: int
+    stop: int
 
 
 def parse_range(request: dict[str, Any]) -> Range:
@@ -108,11 +99,14 @@ def parse_range(request: dict[str, Any]) -> Range:
     line.
     """
     stream = parse_stream(request)
-    start = _integer(request, "start_time", 0)
-    end = _integer(request, "end_time", None)
+    start_time = _integer(request, "start_time", 0)
+    end_time = _integer(request, "end_time", None)
     start_id = request.get("start_id")
-    low = key_before(max(start, MIN_TIME)) if start_id in (None, "") else key_of_start_id(start_id)
-    return Range(stream, low, key_after(min(end, MAX_TIME)))
+    if start_id in (None, ""):
+        start = first_key(min(max(start_time, MIN_TIME), MAX_TIME + 1))
+    else:
+        start = first_key_after(start_id)
+    return Range(stream, start, first_key(min(max(end_time + 1, MIN_TIME), MAX_TIME + 1)))
 
 
 def parse_stream(request: dict[str, Any]) -> str:

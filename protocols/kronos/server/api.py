@@ -45,8 +45,8 @@ VERSION = "0.6.2"
 IO_TIMEOUT = 60.0
 #: Bodies in memory at a time, as a multiple of the largest allowed; what is beyond is told to come again.
 PENDING_BODIES = 2
-#: Bodies above it are decoded in a thread, not between other requests.
-_INLINE_BYTES = 64 * 1024
+#: Larger bodies are decoded in a thread, not between other requests.
+_INLINE_BYTES = 512 * 1024
 #: Events that infer_schema looks at.
 _SAMPLE = 100
 
@@ -237,7 +237,7 @@ class Api:
         if errors:
             fields["@errors"] = errors
         try:
-            duplicates = await self._written(Put(namespace, batches, size, _future())) if batches else []
+            duplicates = await self._writer.write(Put(namespace, batches, size, _future())) if batches else []
         except sqlite3.Error as error:
             failed = {BACKEND: {"@errors": [_text(error)], "num_inserted": -1}}
             return call.reply({**fields, "@success": False, **dict.fromkeys(batches, failed)})
@@ -261,10 +261,6 @@ class Api:
         namespace = self._namespace(request) if valid else ""
         return namespace, {stream: self._encoder.encode(v, errors) for stream, v in valid.items() if v}
 
-    async def _written(self, change: Put | Delete) -> Any:
-        self._writer.submit(change)
-        return await change.done
-
     async def _delete(self, call: Call, request: Any, size: int) -> web.Response:
         try:
             target = wire.parse_range(request)
@@ -272,7 +268,7 @@ class Api:
             return call.reply({"@errors": [_text(error)]}, 400, **call.cors())
         namespace = self._namespace(request)
         try:
-            deleted = await self._written(Delete(namespace, target, _future()))
+            deleted = await self._writer.write(Delete(namespace, target, _future()))
         except sqlite3.Error as error:
             failed = {BACKEND: {"@errors": [_text(error)], "num_deleted": -1}}
             return call.reply({"@success": False, target.stream: failed})
@@ -289,7 +285,7 @@ class Api:
         stream = await self._read(lambda reader: reader.stream_id(namespace, target.stream))
 
         async def pages() -> AsyncIterator[bytes]:
-            rest: tuple[str, str] | None = (target.low, target.high)
+            rest: tuple[int, int] | None = (target.start, target.stop)
             left = limit
             while stream is not None and rest is not None and left > 0:
                 page = await self._read(
@@ -317,7 +313,7 @@ class Api:
 
         def sample(reader: Reader) -> list[bytes]:
             stream_id = reader.stream_id(namespace, stream)
-            rest: tuple[str, str] | None = (wire.key_before(0), wire.key_after(wire.now()))
+            rest: tuple[int, int] | None = (wire.first_key(0), wire.first_key(wire.now() + 1))
             lines: list[bytes] = []
             while stream_id is not None and rest is not None:
                 page = reader.page(stream_id, rest, _SAMPLE - len(lines), descending=True)

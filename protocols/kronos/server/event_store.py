@@ -153,11 +153,10 @@ class EventStore:
     async def _serve(self, connections: list[sqlite3.Connection], listening: Future[int]) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopping = asyncio.Event()
-        writer = Writer(connections[0], self._loop.call_soon_threadsafe)
+        writer = Writer(connections[0])
         api = Api(self._settings, writer, connections[1:])
         async with AsyncExitStack() as running:
-            writer.start()
-            running.push_async_callback(asyncio.to_thread, writer.stop)
+            running.push_async_callback(writer.close)
             running.callback(api.close)
             runner = web.ServerRunner(
                 web.Server(api, access_log=None, auto_decompress=False), shutdown_timeout=SHUTDOWN_TIMEOUT

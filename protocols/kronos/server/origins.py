@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import cast
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS origin_ranges (
@@ -24,38 +24,27 @@ CREATE TABLE IF NOT EXISTS other_origins (
 _MAX_DIGITS = 18
 
 
-class Origin(NamedTuple):
-    """An origin split into the text before its offset, and the offset; without one, the text and -1."""
-
-    prefix: str
-    offset: int
+#: An origin as the text before its offset, and the offset; without one, the text and -1.
+Origin = tuple[str, int]
 
 
 def parse_origin(text: str) -> Origin:
     prefix, slash, digits = text.rpartition("/")
+    if not (slash and digits.isdecimal() and digits.isascii() and len(digits) <= _MAX_DIGITS):
+        return text, -1
     # A leading zero would make two texts of one offset.
-    if (
-        slash
-        and digits.isdecimal()
-        and digits.isascii()
-        and len(digits) <= _MAX_DIGITS
-        and (digits[0] != "0" or digits == "0")
-    ):
-        return Origin(prefix, int(digits))
-    return Origin(text, -1)
+    return (text, -1) if digits[0] == "0" and digits != "0" else (prefix, int(digits))
 
 
-def runs(offsets: Iterable[int]) -> Iterator[tuple[int, int]]:
+def runs(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
     """The maximal runs (start, stop) of consecutive offsets, from strictly increasing `offsets`."""
-    start = stop = None
-    for offset in offsets:
-        if offset != stop:
-            if start is not None and stop is not None:
-                yield start, stop
-            start = offset
-        stop = offset + 1
-    if start is not None and stop is not None:
-        yield start, stop
+    start = 0
+    if offsets[-1] - offsets[0] + 1 != len(offsets):
+        for place in range(1, len(offsets)):
+            if offsets[place] != offsets[place - 1] + 1:
+                yield offsets[start], offsets[place - 1] + 1
+                start = place
+    yield offsets[start], offsets[-1] + 1
 
 
 class OriginIndex:
@@ -70,16 +59,20 @@ class OriginIndex:
         Of equal origins in the sequence the first is new.
         """
         fresh = [True] * len(origins)
-        places: dict[str, dict[int, int]] = defaultdict(dict)
-        for place, origin in enumerate(origins):
-            if origin is None:
-                continue
-            if origin.offset < 0:
-                row = (stream, origin.prefix)
-                added = self._execute("INSERT OR IGNORE INTO other_origins VALUES (?, ?)", row)
-                fresh[place] = added.rowcount == 1
-            elif places[origin.prefix].setdefault(origin.offset, place) != place:
-                fresh[place] = False
+        places = _places_of_one_feed(origins)
+        if places is None:
+            places = defaultdict(dict)
+            for place, origin in enumerate(origins):
+                if origin is None:
+                    continue
+                prefix, offset = origin
+                if offset < 0:
+                    added = self._execute(
+                        "INSERT OR IGNORE INTO other_origins VALUES (?, ?)", (stream, prefix)
+                    )
+                    fresh[place] = added.rowcount == 1
+                elif places[prefix].setdefault(offset, place) != place:
+                    fresh[place] = False
         for prefix, by_offset in places.items():
             for start, stop in runs(sorted(by_offset)):
                 touching = self._touching(stream, prefix, start, stop)
@@ -93,12 +86,12 @@ class OriginIndex:
         """Forget `origins`, whose events were deleted."""
         offsets: dict[str, set[int]] = defaultdict(set)
         for origin in origins:
-            if origin.offset < 0:
+            if origin[1] < 0:
                 self._execute(
-                    "DELETE FROM other_origins WHERE stream = ? AND origin = ?", (stream, origin.prefix)
+                    "DELETE FROM other_origins WHERE stream = ? AND origin = ?", (stream, origin[0])
                 )
             else:
-                offsets[origin.prefix].add(origin.offset)
+                offsets[origin[0]].add(origin[1])
         for prefix, members in offsets.items():
             for start, stop in runs(sorted(members)):
                 for held in self._touching(stream, prefix, start, stop):
@@ -140,3 +133,16 @@ class OriginIndex:
         self._execute(
             "DELETE FROM origin_ranges WHERE stream = ? AND prefix = ? AND start = ?", (stream, prefix, start)
         )
+
+
+def _places_of_one_feed(origins: Sequence[Origin | None]) -> dict[str, dict[int, int]] | None:
+    """prefix -> offset -> place in `origins`, in the usual case: one prefix and no offset twice. Else None."""
+    if not any(origins):
+        return {}
+    if None in origins:
+        return None
+    prefixes, offsets = zip(*cast(Sequence[Origin], origins), strict=True)
+    if len(set(prefixes)) > 1 or min(offsets) < 0:
+        return None
+    places = dict(zip(offsets, range(len(offsets)), strict=True))
+    return {prefixes[0]: places} if len(places) == len(offsets) else None

@@ -14,8 +14,8 @@ One connection writes (:class:`Store`); each reading thread has one of its own (
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,8 +42,14 @@ CREATE TABLE IF NOT EXISTS chunks (
     + origins.SCHEMA
 )
 
-#: Where the chunk begins that `low` may fall into: no earlier one holds a greater key.
-_CHUNK_AT_LOW = "coalesce((SELECT max(first) FROM chunks WHERE stream = :stream AND first <= :low), '')"
+#: One stored event: its key and its line.
+Event = tuple[int, bytes]
+
+#: The chunks that may hold keys in [:start, :stop); no chunk before the last one to begin by :start does.
+_CHUNKS_IN_RANGE = (
+    "stream = :stream AND first < :stop AND last >= :start AND first >="
+    " coalesce((SELECT max(first) FROM chunks WHERE stream = :stream AND first <= :start), '')"
+)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -75,7 +81,7 @@ class Page(NamedTuple):
 
     data: bytes
     lines: int
-    rest: tuple[str, str] | None
+    rest: tuple[int, int] | None
 
 
 class Reader:
@@ -96,23 +102,24 @@ class Reader:
         )
         return [row[0] for row in rows.fetchall()]
 
-    def page(self, stream: int, bounds: tuple[str, str], limit: int, descending: bool) -> Page:
-        """The next lines with keys between `bounds`: at most `limit` (>= 1), and about PAGE_BYTES."""
-        low, high = bounds
+    def page(self, stream: int, bounds: tuple[int, int], limit: int, descending: bool) -> Page:
+        """The next lines with keys within `bounds`: at most `limit` (>= 1), and about PAGE_BYTES."""
+        start, stop = bounds
         rows = self._connection.execute(
-            "SELECT first, last, count, data FROM chunks WHERE stream = :stream AND first < :high"
-            f" AND first >= {_CHUNK_AT_LOW} ORDER BY first {'DESC' if descending else 'ASC'}",
-            {"stream": stream, "low": low, "high": high},
+            f"SELECT first, last, count, data FROM chunks WHERE {_CHUNKS_IN_RANGE}"
+            f" ORDER BY first {'DESC' if descending else 'ASC'}",
+            {"stream": stream, "start": _text(start), "stop": _text(stop)},
         )
         parts: list[bytes] = []
         count = size = 0
         rest = None
-        for first, last, chunk_count, data in rows:
+        for first_text, last_text, chunk_count, data in rows:
             if count >= limit or size >= PAGE_BYTES:
-                rest = low, high
+                rest = start, stop
                 break
-            if descending or first <= low or last >= high or count + chunk_count > limit:
-                lines = [line for line in data.splitlines(True) if low < key_of_line(line) < high]
+            first, last = int(first_text, 16), int(last_text, 16)
+            if descending or first < start or last >= stop or count + chunk_count > limit:
+                lines = [line for line in data.splitlines(True) if start <= key_of_line(line) < stop]
                 if descending:
                     lines.reverse()
                 lines = lines[: limit - count]
@@ -121,7 +128,7 @@ class Reader:
             count += chunk_count
             size += len(data)
             # The rest begins at a key, not at a row: chunks may be split or merged before the next page.
-            low, high = (low, min(high, first)) if descending else (max(low, last), high)
+            start, stop = (start, first) if descending else (last + 1, stop)
         rows.close()
         return Page(b"".join(parts), count, rest if count < limit else None)
 
@@ -151,33 +158,35 @@ class Store(Reader):
 
     def delete(self, namespace: str, target: Range) -> int:
         """Delete the events in range and forget their origins; the number of events deleted."""
-        low, high = target.low, target.high
         stream = self.stream_id(namespace, target.stream)
         if stream is None:
             return 0
         chunks = self._execute(
-            "SELECT id, first, last FROM chunks WHERE stream = :stream AND first < :high"
-            f" AND last > :low AND first >= {_CHUNK_AT_LOW} ORDER BY first",
-            {"stream": stream, "low": low, "high": high},
+            f"SELECT id FROM chunks WHERE {_CHUNKS_IN_RANGE}",
+            {"stream": stream, "start": _text(target.start), "stop": _text(target.stop)},
         ).fetchall()
         deleted = 0
-        for chunk, first, last in chunks:
-            lines = self._lines(chunk)
+        for (chunk,) in chunks:
+            kept: list[Event] = []
+            lines: list[bytes] = []
+            for line in self._lines(chunk):
+                key = key_of_line(line)
+                if target.start <= key < target.stop:
+                    lines.append(line)
+                else:
+                    kept.append((key, line))
             self._execute("DELETE FROM chunks WHERE id = ?", (chunk,))
-            if not (low < first and last < high):
-                kept = [(key, line) for line in lines if not low < (key := key_of_line(line)) < high]
-                self._write_chunks(stream, kept)
-                lines = [line for line in lines if low < key_of_line(line) < high]
-            deleted += len(lines)
+            self._write_chunks(stream, kept)
             self._origins.release(stream, origins_in(lines))
+            deleted += len(lines)
         return deleted
 
-    def _insert(self, stream: int, events: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    def _insert(self, stream: int, events: list[Event]) -> list[Event]:
         """Store sorted `events`; those whose key is taken are given back with another one."""
-        collided = []
+        collided: list[Event] = []
         start = 0
         while start < len(events):
-            key = events[start][0]
+            key = _text(events[start][0])
             before = self._execute(
                 "SELECT id, last, length(data) FROM chunks WHERE stream = ? AND first <= ?"
                 " ORDER BY first DESC LIMIT 1",
@@ -186,20 +195,15 @@ class Store(Reader):
             after = self._execute(
                 "SELECT min(first) FROM chunks WHERE stream = ? AND first > ?", (stream, key)
             ).fetchone()[0]
-            end = len(events) if after is None else bisect_left(events, (after, b""), start)
-            merged: list[tuple[str, bytes]] = []
+            end = len(events) if after is None else bisect_left(events, (int(after, 16), b""), start)
+            merged: dict[int, bytes] = {}
             if before is not None and (key <= before[1] or before[2] < SMALL_CHUNK_BYTES):
-                merged = [(key_of_line(line), line) for line in self._lines(before[0])]
+                merged = {key_of_line(line): line for line in self._lines(before[0])}
                 self._execute("DELETE FROM chunks WHERE id = ?", (before[0],))
-            taken = {held for held, _ in merged}
             for event in events[start:end]:
-                if event[0] in taken:
+                if merged.setdefault(*event) is not event[1]:
                     collided.append(next_free(*event))
-                else:
-                    taken.add(event[0])
-                    merged.append(event)
-            merged.sort()
-            self._write_chunks(stream, merged)
+            self._write_chunks(stream, sorted(merged.items()))
             start = end
         return collided
 
@@ -207,22 +211,20 @@ class Store(Reader):
         row = self._execute("SELECT data FROM chunks WHERE id = ?", (chunk,)).fetchone()
         return list(row[0].splitlines(True))
 
-    def _write_chunks(self, stream: int, events: list[tuple[str, bytes]]) -> None:
-        for part in _cut(events):
-            data = b"".join([line for _, line in part])
+    def _write_chunks(self, stream: int, events: list[Event]) -> None:
+        """Write sorted events as chunks of at most CHUNK_BYTES."""
+        ends = list(accumulate(len(line) for _, line in events))
+        start = done = 0
+        while start < len(events):
+            stop = max(bisect_right(ends, done + CHUNK_BYTES, start), start + 1)
+            part = events[start:stop]
             self._execute(
                 "INSERT INTO chunks (stream, first, last, count, data) VALUES (?, ?, ?, ?, ?)",
-                (stream, part[0][0], part[-1][0], len(part), data),
+                (stream, _text(part[0][0]), _text(part[-1][0]), len(part), b"".join([e[1] for e in part])),
             )
+            start, done = stop, ends[stop - 1]
 
 
-def _cut(events: list[tuple[str, bytes]]) -> Iterator[list[tuple[str, bytes]]]:
-    """Cut events into parts of at most CHUNK_BYTES."""
-    start = size = 0
-    for place, (_, line) in enumerate(events):
-        if size + len(line) > CHUNK_BYTES and place > start:
-            yield events[start:place]
-            start, size = place, 0
-        size += len(line)
-    if start < len(events):
-        yield events[start:]
+def _text(key: int) -> str:
+    """A key as it is stored: text of a fixed width, in the order of the keys."""
+    return f"{key:032x}"

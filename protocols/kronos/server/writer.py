@@ -1,19 +1,20 @@
-"""The one thread that writes: group commit.
+"""Group commit: one transaction, and one sync to disk, for all requests that wait.
 
-Requests that wait while a transaction is being synced to disk go into the next one together, so that one sync
-serves all of them. An answer is given after the commit, never before.
+What arrives while a transaction is being synced goes into the next one together. An answer is given after the
+commit, never before. One transaction is open at a time. Small puts are applied in the event loop's own thread
+and only the commit, which waits for the disk, in another: passing the interpreter's lock back and forth at
+every statement would cost several times what the statements do. Large puts and deletes are done in the other
+thread, so that they do not hold up requests.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from protocols.kronos.server.events import Batch
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 #: Most requests in a transaction.
 GROUP_SIZE = 256
-#: A group takes no more requests once they hold as many bytes.
-GROUP_BYTES = 8 * 1024 * 1024
+#: A group takes no more requests once they hold as many bytes; larger ones are not applied in the event loop.
+GROUP_BYTES = 1024 * 1024
 
 
 @dataclass(eq=False)
@@ -45,78 +46,79 @@ class Delete:
     namespace: str
     range: Range
     done: asyncio.Future[int]
+    #: It may touch any number of events.
+    size: int = GROUP_BYTES
 
 
 class Writer:
     """Applies changes in the order of their submission; it is the only user of `connection`.
 
-    `announce` is called in the writer's thread with a function that must run in the thread of the futures.
+    All methods are called in the event loop. What waits is bounded by the callers, each of which waits for
+    its answer.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, announce: Callable[[Callable[[], None]], object]
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection) -> None:
         self._execute = connection.execute
         self._store = Store(connection)
-        self._announce = announce
-        # Bounded by the callers, each of which waits for its answer.
-        self._queue: queue.SimpleQueue[Put | Delete | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="kronos-writer", daemon=True)
+        self._waiting: deque[Put | Delete] = deque()
+        self._thread = ThreadPoolExecutor(1, "kronos-writer")
+        self._running: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._thread.start()
+    async def write(self, change: Put | Delete) -> Any:
+        """Return the result of `change` once it is durable. Raises ``sqlite3.Error`` if it was not written."""
+        self._waiting.append(change)
+        if self._running is None:
+            self._running = asyncio.create_task(self._run())
+        return await change.done
 
-    def submit(self, change: Put | Delete) -> None:
-        self._queue.put(change)
-
-    def stop(self) -> None:
+    async def close(self) -> None:
         """Return when everything submitted before is written."""
-        self._queue.put(None)
-        self._thread.join()
+        if self._running is not None:
+            await self._running
+        self._thread.shutdown()
 
-    def _run(self) -> None:
-        last = False
-        while not last:
-            change = self._queue.get()
+    async def _run(self) -> None:
+        while self._waiting:
             group: list[Put | Delete] = []
             size = 0
-            while change is not None:
-                group.append(change)
-                size += change.size if isinstance(change, Put) else 0
-                if len(group) >= GROUP_SIZE or size >= GROUP_BYTES:
-                    break
-                try:
-                    change = self._queue.get_nowait()
-                except queue.Empty:
-                    break
-            last = change is None
-            if group:
-                self._commit(group)
+            while self._waiting and len(group) < GROUP_SIZE and size < GROUP_BYTES:
+                group.append(self._waiting.popleft())
+                size += group[-1].size
+            await self._commit(group, size)
+        self._running = None
 
-    def _commit(self, group: list[Put | Delete]) -> None:
+    async def _commit(self, group: list[Put | Delete], size: int) -> None:
+        loop = asyncio.get_running_loop()
         try:
-            self._execute("BEGIN IMMEDIATE")
-            results = self._apply(group)
-            self._execute("COMMIT")
+            if size < GROUP_BYTES:
+                results = self._apply(group)
+            else:
+                results = await loop.run_in_executor(self._thread, self._apply, group)
+            await loop.run_in_executor(self._thread, self._execute, "COMMIT")
         except Exception as error:
             self._roll_back()
             if len(group) > 1:
                 # One bad request must not fail the others.
                 for change in group:
-                    self._commit([change])
+                    await self._commit([change], change.size)
                 return
             logger.exception("event store: a write failed")
-            self._announce(partial(_fail, group[0], error))
-        else:
-            self._announce(partial(_complete, group, results))
+            if not group[0].done.done():
+                group[0].done.set_exception(error)
+            return
+        for change, result in zip(group, results, strict=True):
+            if not change.done.done():  # else its handler was cancelled
+                change.done.set_result(result)
 
     def _roll_back(self) -> None:
         try:
             self._execute("ROLLBACK")
-        except Exception as error:  # SQLite may have done so itself
+        except sqlite3.Error as error:  # SQLite may have done so itself
             logger.debug("rollback: %s", error)
 
     def _apply(self, group: list[Put | Delete]) -> list[Any]:
+        """Open a transaction and make the changes in it; their results."""
+        self._execute("BEGIN IMMEDIATE")
         results: list[Any] = []
         puts: list[Put] = []
         for change in group:
@@ -150,14 +152,3 @@ class Writer:
                 duplicates[place] = fresh[start:end].count(False)
                 start = end
         return results
-
-
-def _complete(group: list[Put | Delete], results: list[Any]) -> None:
-    for change, result in zip(group, results, strict=True):
-        if not change.done.done():  # else its handler was cancelled
-            change.done.set_result(result)
-
-
-def _fail(change: Put | Delete, error: Exception) -> None:
-    if not change.done.done():
-        change.done.set_exception(error)
