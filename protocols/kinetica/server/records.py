@@ -107,15 +107,12 @@ class Records:
             frames, total, more = self._read(table, request)
             type_id, definition, codec = self._catalogue.type_id(table), table.type.definition, table.codec
         as_json = encoding == "json"
-        names = codec.type.names
         return {
             "table_name": request["table_name"],
             "type_name": type_id,
             "type_schema": definition,
             "records_binary": [] if as_json else frames,
-            "records_json": [row_to_json({n: row[n] for n in names}) for row in codec.decode(frames)]
-            if as_json
-            else [],
+            "records_json": [row_to_json(row) for row in codec.rows(frames)] if as_json else [],
             "total_number_of_records": total,
             "has_more_records": more,
             "info": {},
@@ -134,7 +131,7 @@ class Records:
             names = request["column_names"]
             columns = [table.column(name) for name in (table.type.names if names == ["*"] else names)]
             frames, total, more = self._read(table, request)
-            rows = table.codec.decode(frames)
+            data = dict(zip(table.type.names, table.codec.columns(frames), strict=True))
         return {
             "table_name": request["table_name"],
             **_dynamic(
@@ -142,7 +139,7 @@ class Records:
                 [column.name for column in columns],
                 [values.specific_type(column) for column in columns],
                 [column.avro for column in columns],
-                [[row[column.name] for row in rows] for column in columns],
+                [data[column.name] for column in columns],
             ),
             "total_number_of_records": total,
             "has_more_records": more,

@@ -1,31 +1,27 @@
 """Rows of a table type between Avro, JSON and columns, with every record checked.
 
-Decoding a batch joins its records with a random marker after each and reads the lot as one Avro array, which
-is faster than one by one. The markers prove the boundaries: they are drawn after the records arrived, so that
-no record can hold one; each record must be followed by one, and there are as many as records, so none was
-read over.
+A batch is read column by column at once; a record that does not read soundly is read again with fastavro, to say
+what is wrong with it.
 """
 
 from __future__ import annotations
 
 import io
 import json
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, cast
+from typing import Any
 
 import fastavro
+import numpy as np
 
+from protocols.kinetica.columns import read_columns
 from protocols.kinetica.server import values
 from protocols.kinetica.server.errors import RecordError, RequestError
 from protocols.kinetica.types import BASE_TYPES, Column, TableType
 
 Row = dict[str, Any]
-
-_MARKER = "@end"
-_MARKER_SIZE = 16
 
 
 class RowCodec:
@@ -33,70 +29,74 @@ class RowCodec:
 
     def __init__(self, table_type: TableType) -> None:
         self.type = table_type
-        self._row_schema = fastavro.parse_schema(table_type.avro)
-        marker = {"name": _MARKER, "type": {"type": "fixed", "name": "marker", "size": _MARKER_SIZE}}
-        fields = [*table_type.avro["fields"], marker]
-        self._batch_schema = fastavro.parse_schema(
-            {"type": "array", "items": {"type": "record", "name": "marked", "fields": fields}}
-        )
+        self._schema = fastavro.parse_schema(table_type.avro)
 
-    def decode(self, frames: Sequence[bytes]) -> list[Row]:
-        """Decode records, each of which must be consumed exactly. Rows may hold one more key, the marker.
+    def inspect(self, frames: Sequence[bytes]) -> tuple[list[list[Any]], dict[int, str]]:
+        """Decode and check records: a list of values per column, and what is wrong with which record.
 
-        Raises :class:`RecordError` for the first that is not a record of the type. Values are not checked.
+        A record must be consumed exactly. The values of a record with a problem mean nothing.
         """
-        marker = secrets.token_bytes(_MARKER_SIZE)
-        data = b"".join((_long(len(frames)), marker.join(frames), marker, b"\0")) if frames else b"\0"
-        try:
-            rows = cast(list[Row], fastavro.schemaless_reader(io.BytesIO(data), self._batch_schema, None))
-        except Exception:  # whatever fastavro raises, reading one by one tells which record and why
-            return [self._decode_one(index, frame) for index, frame in enumerate(frames)]
-        if any(row[_MARKER] != marker for row in rows):
-            return [self._decode_one(index, frame) for index, frame in enumerate(frames)]
-        return rows
+        if not frames:
+            return [[] for _ in self.type.columns], {}
+        arrays, sound = read_columns(self.type.columns, frames)
+        problems = {index: self._explain(frames[index]) for index in np.nonzero(~sound)[0].tolist()}
+        columns = [array.to_pylist() for array in arrays]
+        for column, column_values in zip(self.type.columns, columns, strict=True):
+            for index in values.find_invalid(column, column_values):
+                problems.setdefault(index, values.describe_invalid(column, column_values[index]))
+        return columns, problems
 
-    def _decode_one(self, index: int, frame: bytes) -> Row:
+    def columns(self, frames: Sequence[bytes]) -> list[list[Any]]:
+        """Decode and check records; a list of values per column.
+
+        Raises :class:`RecordError` for the first record that does not decode or holds a value its column does not
+        allow.
+        """
+        columns, problems = self.inspect(frames)
+        if problems:
+            index = min(problems)
+            raise RecordError(index, problems[index])
+        return columns
+
+    def rows(self, frames: Sequence[bytes]) -> list[Row]:
+        """Like :meth:`columns`, but row by row."""
+        names = self.type.names
+        return [dict(zip(names, row, strict=True)) for row in zip(*self.columns(frames), strict=True)]
+
+    def _explain(self, frame: bytes) -> str:
         stream = io.BytesIO(frame)
         try:
-            row = cast(Row, fastavro.schemaless_reader(stream, self._row_schema, None))
+            fastavro.schemaless_reader(stream, self._schema, None)
         except (
             Exception
         ) as error:  # fastavro raises EOFError, IndexError, UnicodeDecodeError, OverflowError, ...
-            raise RecordError(index, f"not an Avro record of this type ({type(error).__name__})") from error
-        if stream.tell() != len(frame):
-            raise RecordError(index, f"{len(frame) - stream.tell()} bytes left over after the last column")
-        return row
-
-    def columns(self, frames: Sequence[bytes]) -> list[list[Any]]:
-        """Decode and check records; one list of values per column.
-
-        Raises :class:`RecordError` for a record that does not decode or holds a value its column does not
-        allow.
-        """
-        rows = self.decode(frames)
-        columns = [[row[name] for row in rows] for name in self.type.names]
-        for column, column_values in zip(self.type.columns, columns, strict=True):
-            index = values.find_invalid(column, column_values)
-            if index is not None:
-                raise RecordError(index, values.describe_invalid(column, column_values[index]))
-        return columns
+            return f"not an Avro record of this type ({type(error).__name__})"
+        left = len(frame) - stream.tell()
+        return f"{left} bytes left over after the last column" if left else "a number is out of range"
 
     def encode(self, row: Row) -> bytes:
         """Encode one row. Raises :class:`RequestError` if a value does not fit."""
         out = io.BytesIO()
         try:
-            fastavro.schemaless_writer(out, self._row_schema, row)
+            fastavro.schemaless_writer(out, self._schema, row)
         except (ValueError, TypeError, KeyError, OverflowError, AttributeError) as error:
             raise RequestError(f"a value does not fit its column: {error}") from error
         return out.getvalue()
 
-    def repair(self, frame: bytes) -> bytes:
+    def repaired(self, frame: bytes) -> bytes:
         """Fill the columns whose values are not allowed with their default or null, if they have either."""
-        row = self._decode_one(0, frame)
+        row = self._read(frame)
         for column in self.type.columns:
-            if values.find_invalid(column, [row[column.name]]) is not None:
+            if values.find_invalid(column, [row[column.name]]):
                 row[column.name] = values.fill_value(column)
         return self.encode(row)
+
+    def _read(self, frame: bytes) -> Row:
+        """One row whose values may yet be refused."""
+        arrays, sound = read_columns(self.type.columns, [frame])
+        if not sound.all():
+            raise RequestError(self._explain(frame))
+        return {name: array[0].as_py() for name, array in zip(self.type.names, arrays, strict=True)}
 
     def from_json(self, text: str) -> bytes:
         """Encode one JSON object; columns that it leaves out are filled."""
@@ -119,7 +119,7 @@ class RowCodec:
 
     def truncated(self, frame: bytes) -> bytes:
         """Cut the text of charN columns to what fits, at a character's end."""
-        row = self._decode_one(0, frame)
+        row = self._read(frame)
         for column in self.type.columns:
             size, value = values.char_size(column), row[column.name]
             if size is not None and value is not None:
@@ -128,7 +128,7 @@ class RowCodec:
 
     def widened(self, frame: bytes, narrow: RowCodec) -> bytes:
         """Turn a record of some of the columns into one of all of them; the others are filled."""
-        row = narrow._decode_one(0, frame)
+        row = narrow._read(frame)
         return self.encode(
             {
                 column.name: row[column.name] if column.name in row else values.fill_value(column)
@@ -192,46 +192,33 @@ def read_batch(
 ) -> Batch:
     """Check the records of a request, which `convert` (if given) turns into complete Avro records first.
 
-    Raises :class:`RecordError` for the first bad record, or collects them all if `lenient`; with `repair` it
-    also tries to fill bad values.
+    Raises :class:`RecordError` for the first bad record, or collects them all if `lenient`; with `repair` it also
+    tries to fill bad values.
     """
-    try:
-        frames = items if convert is None else [_converted(convert, i, item) for i, item in enumerate(items)]
-        return Batch(frames, codec.columns(frames), range(len(frames)), {})
-    except RecordError:
-        if not lenient:
-            raise
-    good: list[bytes] = []
-    positions: list[int] = []
     errors: dict[int, str] = {}
+    frames = items if convert is None else _converted(convert, items, errors)
+    columns, problems = codec.inspect(frames)
+    if repair and problems:
+        fixed = {index: frames[index] for index in problems if index not in errors}
+        repairs = dict(zip(fixed, _converted(codec.repaired, list(fixed.values()), {}), strict=True))
+        frames = [repairs.get(index) or frame for index, frame in enumerate(frames)]
+        columns, problems = codec.inspect(frames)
+    errors = {**problems, **errors}
+    if not errors:
+        return Batch(frames, columns, range(len(frames)), {})
+    if not lenient:
+        raise RecordError(min(errors), errors[min(errors)])
+    kept = [index for index in range(len(frames)) if index not in errors]
+    return Batch([frames[i] for i in kept], [[column[i] for i in kept] for column in columns], kept, errors)
+
+
+def _converted(convert: Callable[[Any], bytes], items: Sequence[Any], errors: dict[int, str]) -> list[bytes]:
+    """The items converted; what does not convert becomes an empty record, which no type takes, and an error."""
+    frames = []
     for index, item in enumerate(items):
         try:
-            frame = item if convert is None else _converted(convert, index, item)
-            frame = codec.repair(frame) if repair else frame
-            codec.columns([frame])
+            frames.append(convert(item))
         except RequestError as error:
-            errors[index] = error.reason if isinstance(error, RecordError) else str(error)
-        else:
-            good.append(frame)
-            positions.append(index)
-    return Batch(good, codec.columns(good), positions, errors)
-
-
-def _converted(convert: Callable[[Any], bytes], index: int, item: Any) -> bytes:
-    try:
-        return convert(item)
-    except RecordError as error:
-        raise RecordError(index, error.reason) from error
-    except RequestError as error:
-        raise RecordError(index, str(error)) from error
-
-
-def _long(value: int) -> bytes:
-    """A non-negative Avro long."""
-    out = bytearray()
-    value *= 2
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+            errors[index] = str(error)
+            frames.append(b"")
+    return frames

@@ -317,7 +317,7 @@ class Table:
             None if text is None else values.from_text(column, text)
             for column, text in zip(changed, [] if as_expressions else new_values.values(), strict=False)
         ]
-        rows = self.codec.decode([row[1] for row in found])
+        rows = self.codec.rows([row[1] for row in found])
         for row, (_, _, *computed) in zip(rows, found, strict=True):
             results = constants or [_convert(c, value) for c, value in zip(changed, computed, strict=True)]
             for column, value in zip(changed, results, strict=True):
@@ -352,7 +352,7 @@ class Table:
                     f"SELECT {_ID}, {_AVRO} FROM old WHERE {_ID} > ? ORDER BY {_ID} LIMIT {REWRITE_ROWS}",
                     (last,),
                 ).fetchall():
-                    rows = old_codec.decode([frame for _, frame in chunk])
+                    rows = old_codec.rows([frame for _, frame in chunk])
                     frames = [self.codec.encode(convert(row)) for row in rows]
                     columns = self.codec.columns(frames)
                     self._db.executemany(statement, zip((r[0] for r in chunk), frames, *columns, strict=True))

@@ -95,15 +95,12 @@ def compares_as_number(column: Column) -> bool:
     return split_property(specific_type(column))[0] in ("decimal", "ulong")
 
 
-def find_invalid(column: Column, values: Sequence[Any]) -> int | None:
-    """Index of the first value that the column's type does not allow, or None. Nulls are not looked at."""
+def find_invalid(column: Column, values: Sequence[Any]) -> list[int]:
+    """The indices of the values that the column's type does not allow. Nulls are not looked at."""
     valid = _validator(column)
     if valid is None:
-        return None
-    for index, value in enumerate(values):
-        if value is not None and not valid(value):
-            return index
-    return None
+        return []
+    return [index for index, value in enumerate(values) if value is not None and not valid(value)]
 
 
 def describe_invalid(column: Column, value: Any) -> str:
@@ -116,8 +113,8 @@ def describe_invalid(column: Column, value: Any) -> str:
 @lru_cache(maxsize=4096)
 def _validator(column: Column) -> Callable[[Any], bool] | None:
     name, arguments = split_property(specific_type(column))
-    if column.base == "int":
-        low, high = _INTEGER_RANGES.get(name, _INT_RANGE)
+    if name in _INTEGER_RANGES:
+        low, high = _INTEGER_RANGES[name]
         return lambda value: bool(low <= value <= high)
     if name in _CHAR_SIZES:
         size = _CHAR_SIZES[name]
