@@ -11,21 +11,10 @@ from typing import Any
 from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
+from cluster.errors import NoCluster, NoSuchPipeline, PipelineExists
 
 #: Seconds allowed to one answer of a supervisor.
 ANSWER_TIMEOUT = 30.0
-
-
-class PipelineExists(Exception):
-    """A pipeline of that name is already running."""
-
-
-class NoSuchPipeline(Exception):
-    """No pipeline of that name is running."""
-
-
-class NoCluster(Exception):
-    """There is no Ray cluster to connect to."""
 
 
 def connect(address: str | None = None, *, start: bool = False, own: bool = False) -> str | None:
@@ -68,8 +57,9 @@ def start_pipeline(config: PipelineConfig) -> Any:
     """Start `config`'s supervisor, detached, and return its handle. Raises :class:`PipelineExists`."""
     import ray
 
-    from cluster.supervisor import SupervisorActor
+    from cluster import supervisor
 
+    actor: Any = supervisor.SupervisorActor
     name = supervisor_name(config.pipeline)
     exists = PipelineExists(
         f"a pipeline named {config.pipeline} is already running; `tablecast down {config.pipeline}` ends it,"
@@ -83,7 +73,7 @@ def start_pipeline(config: PipelineConfig) -> Any:
         raise exists
     options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
     try:
-        return SupervisorActor.options(**options).remote(config.dump())
+        return actor.options(**options).remote(config.dump())
     except ValueError as error:  # the name was taken in between
         raise exists from error
 
@@ -153,6 +143,13 @@ def stop_pipeline(pipeline: str, drain_seconds: float) -> int:
     result = ask(supervisor, "stop", drain_seconds, timeout=drain_seconds + ANSWER_TIMEOUT)
     ray.kill(supervisor, no_restart=True)
     return int(result["pending"])
+
+
+def disconnect() -> None:
+    """Leave the cluster; detached actors go on."""
+    import ray
+
+    ray.shutdown()
 
 
 def _first_line(error: BaseException) -> str:

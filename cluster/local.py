@@ -21,6 +21,8 @@ from pathlib import Path
 
 import psutil
 
+from cluster.errors import LocalClusterError
+
 #: Set before Ray is imported. The first makes Ray use the loopback address for everything on this machine (its name
 #: speaks of other systems, where that is the default); tokens guard nothing between processes of one user here.
 _ENVIRONMENT = {
@@ -37,10 +39,6 @@ STOP_TIMEOUT = 20.0
 
 #: Logical CPUs of a local cluster at the least: actors reserve fractions, the machine shares the real ones.
 MIN_CPUS = 8
-
-
-class LocalClusterError(Exception):
-    """The local cluster did not start; the message says where its output is."""
 
 
 def prepare_environment() -> None:

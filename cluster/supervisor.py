@@ -28,6 +28,8 @@ from cluster.status import Rates, pipeline_status
 
 log = logging.getLogger(__name__)
 
+_ACTORS: dict[str, Any] = {"monitor": MonitorActor, "writer": WriterActor, "decoder": DecodeActor}
+
 #: Seconds between two rounds of the loop; a dead actor is seen within a round after its ping.
 TICK = 0.1
 
@@ -135,13 +137,19 @@ class Supervisor:
                 self._save()
                 # A monitor lives where its spool is.
                 pinned = {f"node:{self._host}": 0.001}
-                return MonitorActor.options(resources=pinned, **common).remote(
-                    spec.settings, incarnation, spec.digest
+                return (
+                    _ACTORS[spec.kind]
+                    .options(resources=pinned, **common)
+                    .remote(spec.settings, incarnation, spec.digest)
                 )
             case "writer":
-                return WriterActor.options(**common).remote(self._config.pipeline, spec.settings, spec.digest)
+                return (
+                    _ACTORS[spec.kind]
+                    .options(**common)
+                    .remote(self._config.pipeline, spec.settings, spec.digest)
+                )
             case _:
-                return DecodeActor.options(**common).remote(spec.digest)
+                return _ACTORS[spec.kind].options(**common).remote(spec.digest)
 
     def _answer(self, call: Any) -> None:
         name, adopted = self._calls.pop(call)

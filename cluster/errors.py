@@ -1,0 +1,48 @@
+"""Errors of commands: what happened and what to do, in lines that the command line prints as they are.
+
+    CommandError
+    ├── NoCluster          there is no Ray cluster to connect to
+    ├── LocalClusterError  the local cluster did not start
+    ├── PipelineExists     a pipeline of that name is already running
+    ├── NoSuchPipeline     no pipeline of that name is running
+    ├── NotReachable       a server that the pipeline file names cannot be used
+    └── NotReady           a pipeline did not come to the state asked for in time (exit code 1)
+
+``ConfigError`` (``config.py``) is the other one that ends a command with exit code 2.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CommandError(Exception):
+    """A command cannot be carried out as given."""
+
+    exit_code: ClassVar[int] = 2
+
+
+class NoCluster(CommandError):
+    """There is no Ray cluster to connect to."""
+
+
+class LocalClusterError(CommandError):
+    """The local cluster did not start; the message says where its output is."""
+
+
+class PipelineExists(CommandError):
+    """A pipeline of that name is already running."""
+
+
+class NoSuchPipeline(CommandError):
+    """No pipeline of that name is running."""
+
+
+class NotReachable(CommandError):
+    """Servers or tables that a pipeline file names cannot be used; one line each."""
+
+
+class NotReady(CommandError):
+    """A pipeline did not come to the state asked for in time; nothing is lost, and asking again may do."""
+
+    exit_code = 1

@@ -1,0 +1,58 @@
+"""Draws a pipeline's status on a terminal, at 80 columns and more."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+_GOOD = {"receiving", "up", "running"}
+
+
+def show_status(status: dict[str, Any], console: Console) -> None:
+    """Print what :func:`cluster.status.pipeline_status` made."""
+    decoders = status["decoders"]
+    console.print(
+        f"[bold]{escape(status['pipeline'])}[/bold] {_state(status['state'])}"
+        f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
+    )
+    tables = Table("table", "state", *map(_right, ("rec/s", "received", "pending", "restarts")), box=None)
+    for table in status["tables"]:
+        tables.add_row(
+            escape(table["name"]),
+            _state(table["state"]),
+            f"{table['records_per_second']:,.0f}",
+            f"{table['received']:,}",
+            f"{table['pending']:,}",
+            str(table["restarts"]),
+        )
+    console.print(tables)
+    sinks = Table(
+        "sink", "kind", "state", *map(_right, ("rec/s", "delivered", "retries", "restarts")), box=None
+    )
+    for sink in status["sinks"]:
+        sinks.add_row(
+            escape(sink["name"]),
+            sink["kind"],
+            _state(sink["state"]),
+            f"{sink['records_per_second']:,.0f}",
+            f"{sink['records']:,}",
+            f"{sink['retries']:,}",
+            str(sink["restarts"]),
+        )
+    console.print(sinks)
+    for part in (*status["tables"], *status["sinks"], *decoders["members"]):
+        if part["problem"] and (part["state"] not in _GOOD or "lanes" in part or "kind" in part):
+            console.print(f"[yellow]{escape(part['name'])}: {escape(part['problem'])}[/yellow]")
+    for alert in status["alerts"]:
+        console.print(f"[red]{escape(alert)}[/red]")
+
+
+def _right(header: str) -> Column:
+    return Column(header, justify="right")
+
+
+def _state(state: str) -> str:
+    return f"[green]{state}[/green]" if state in _GOOD else f"[red]{state}[/red]"
