@@ -1,6 +1,6 @@
 """Kinetica's control plane over HTTP: tables, records and table monitors, as typed methods.
 
-Not here: how calls travel and fail over (``ring.py``), the event stream (``subscription.py``), and the meaning
+Not here: how calls travel and fail over (``ring.py``), the event stream (``subscription.py``), the meaning
 of column values (``types.py``).
 """
 
@@ -184,7 +184,7 @@ class KineticaClient:
             return wire.DEFAULT_MONITOR_PORT
         if text == "-1":
             raise MonitorsDisabled(
-                f"{self.url} publishes no table-monitor events; set set_monitor_port in gpudb.conf and restart"
+                f"{self.url} publishes no table-monitor events; set set_monitor_port in gpudb.conf, restart"
             )
         if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
             raise UnexpectedReply(

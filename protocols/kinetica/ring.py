@@ -1,8 +1,8 @@
 """The HTTP exchange with a ring of Kinetica clusters: credentials, TLS, time limits, failover.
 
 When the cluster in use fails, the next one that is running and not draining takes over. The official client
-repeats every call there, and so may insert rows twice; this one repeats a change only if it provably never left
-this machine.
+repeats every call there, and so may insert rows twice; this one repeats a change only if it provably never
+left this machine.
 
 Not here: what the calls mean (``client.py``).
 """
