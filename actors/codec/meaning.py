@@ -123,7 +123,8 @@ def _check_lengths(values: Any, allowed: Callable[[Any], Any]) -> None:
 
 def _char(limit: int) -> Convert:
     def convert(values: Any) -> Any:
-        _check_lengths(values, lambda lengths: lengths <= limit)
+        if (pc.max(pc.binary_length(values)).as_py() or 0) > limit:
+            raise ValueError("too long")
         return values
 
     return convert
@@ -250,6 +251,8 @@ def _array(parameters: Sequence[str]) -> tuple[Any, Convert]:
     return kind, convert
 
 
+_TIMESTAMP = pa.timestamp("ms", "UTC")
+
 Rule = Callable[[Sequence[str]], tuple[Any, Convert | None]]
 
 
@@ -266,7 +269,7 @@ _RULES: dict[tuple[str, str], Rule] = {
     ("boolean", "int"): _rule(pa.bool_(), _boolean),
     ("int8", "int"): _cast(pa.int8()),
     ("int16", "int"): _cast(pa.int16()),
-    ("timestamp", "long"): _cast(pa.timestamp("ms", "UTC")),
+    ("timestamp", "long"): _rule(_TIMESTAMP, lambda values: values.view(_TIMESTAMP)),
     ("date", "string"): _rule(pa.date32(), _date),
     ("time", "string"): _rule(pa.time64("us"), _time),
     ("datetime", "string"): _rule(pa.timestamp("us"), _datetime),
