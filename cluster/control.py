@@ -49,7 +49,7 @@ def connect(address: str | None = None, *, start: bool = False, own: bool = Fals
                 f"no Ray cluster answers at {address}: {_first_line(error)}; check the address"
             ) from error
     else:
-        ray.init(num_cpus=local.cpus(), include_dashboard=False, **options)
+        ray.init("local", num_cpus=local.cpus(), include_dashboard=False, **options)
     return address
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -32,12 +33,8 @@ class DecodeActor:
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:
-        stats = self._decoder.stats
-        return {
-            "pid": os.getpid(),
-            "digest": self._digest,
-            "blocks": stats.blocks,
-            "records": stats.records,
-            "rejects": stats.rejects,
-            "busy_seconds": stats.busy_seconds,
-        }
+        return {"pid": os.getpid(), "digest": self._digest, **asdict(self._decoder.stats)}
+
+    @ray.method(concurrency_group="control")
+    def stop(self) -> None:
+        """Nothing to end; every actor of a pipeline can be told to."""

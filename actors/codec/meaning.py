@@ -49,7 +49,7 @@ TYPE_KEY = b"tablecast.type"
 Convert = Callable[[Any], Any]
 
 #: What converters raise for values that do not fit; Arrow's own errors derive from the first two.
-_MISFIT = (ValueError, TypeError, OverflowError)
+_MISFIT = (ValueError, TypeError, OverflowError, RecursionError)
 
 #: Days from 1970-01-01 to 0001-01-01, the first day that Python and most sinks know.
 _FIRST_DAY = -719_162

@@ -34,8 +34,6 @@ import pyarrow.compute as pc
 
 from actors.codec.meaning import TYPE_KEY
 
-_COMMA = ord(",")
-
 #: Types whose text has 0, 3 and 6 fraction digits.
 _TIMES = (pa.time32("s"), pa.time32("ms"), pa.time64("us"))
 _TIMESTAMPS = (pa.timestamp("s"), pa.timestamp("ms"), pa.timestamp("us"))
@@ -67,8 +65,10 @@ def encode_events(rows: Any, *, time: Any, origin_prefix: str, offsets: Any) -> 
     """
     if not rows.num_rows:
         return EncodedEvents(b"", np.empty(0, np.int64))
-    origin = origin_prefix + pl.Series("@origin", offsets).cast(pl.String)
-    columns = [pl.Series("@time", time), origin.alias("@origin")]
+    origin = pc.binary_join_element_wise(
+        _text(origin_prefix), pa.array(offsets).cast(pa.large_string()), _text("")
+    )
+    columns = [pl.Series("@time", time), pl.Series("@origin", origin)]
     spliced: list[tuple[str, Any]] = []
     for name, field, values in zip(event_keys(rows.schema.names), rows.schema, rows.columns, strict=True):
         text = _json_text(field, values)
@@ -78,13 +78,13 @@ def encode_events(rows: Any, *, time: Any, origin_prefix: str, offsets: Any) -> 
             spliced.append((name, text))
     sink = io.BytesIO()
     pl.DataFrame(columns).write_ndjson(sink)
-    lines = np.frombuffer(sink.getvalue(), np.uint8).copy()
+    lines = np.frombuffer(sink.getbuffer(), np.uint8)
     # Texts are escaped, so a newline ends an event and is nothing else.
     ends = np.flatnonzero(lines == ord("\n")) + 1
-    if spliced:
-        return _splice(lines, ends, spliced)
-    lines[ends - 1] = _COMMA
-    return EncodedEvents(lines.tobytes(), ends)
+    lines[ends - 1] = ord(",")
+    del lines  # only then does getvalue() share its memory
+    data = sink.getvalue()
+    return _splice(data, ends, spliced) if spliced else EncodedEvents(data, ends)
 
 
 def event_keys(names: Iterable[str]) -> list[str]:
@@ -164,12 +164,10 @@ def _named(value: float | None) -> float | str | None:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _splice(
-    lines: npt.NDArray[np.uint8], ends: npt.NDArray[np.int64], columns: list[tuple[str, Any]]
-) -> EncodedEvents:
+def _splice(data: bytes, ends: npt.NDArray[np.int64], columns: list[tuple[str, Any]]) -> EncodedEvents:
     """Put JSON texts into events before their closing brace."""
     offsets = pa.py_buffer(np.concatenate([np.zeros(1, np.int64), ends]))
-    events = pa.Array.from_buffers(pa.large_string(), len(ends), [None, offsets, pa.py_buffer(lines)])
+    events = pa.Array.from_buffers(pa.large_string(), len(ends), [None, offsets, pa.py_buffer(data)])
     parts = [pc.utf8_slice_codeunits(events, 0, -2)]
     for name, texts in columns:
         parts += [_text(f",{json.dumps(name)}:"), texts.fill_null("null")]

@@ -62,7 +62,8 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _table(name: str, text: bytes, limit: int | None) -> DemoTable:
-    rows = pl.read_csv(text, null_values=["NA", ""], infer_schema_length=None).head(limit)
+    rows = pl.read_csv(text, null_values=["NA", ""], infer_schema_length=None)
+    rows = rows if limit is None else rows.head(limit)
     for column in _TIMESTAMPS:
         if column in rows.columns:
             rows = rows.with_columns(
@@ -72,7 +73,7 @@ def _table(name: str, text: bytes, limit: int | None) -> DemoTable:
 
 
 def _column(rows: pl.DataFrame, name: str) -> Column:
-    base = {pl.Int64: "long", pl.Float64: "double", pl.String: "string"}[type(rows.schema[name])]  # type: ignore[index]
+    base = {pl.Int64: "long", pl.Float64: "double", pl.String: "string"}[type(rows.schema[name])]
     nullable = rows[name].null_count() > 0
     properties = ("timestamp",) * (name in _TIMESTAMPS) + ("nullable",) * nullable
     return Column(name, base, nullable, properties)
