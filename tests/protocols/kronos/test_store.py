@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -176,11 +177,11 @@ class StoreAgainstList(RuleBasedStateMachine):
             assert keys == sorted(set(keys))
             before = last
         ranges = self.connection.execute("SELECT * FROM origin_ranges ORDER BY prefix, start").fetchall()
-        for (_, prefix, _, stop), (_, next_prefix, start, _) in zip(ranges, ranges[1:], strict=False):
+        for (_, prefix, _, stop), (_, next_prefix, start, _) in itertools.pairwise(ranges):
             assert prefix != next_prefix or stop < start
 
 
-StoreAgainstList.TestCase.settings = settings(max_examples=60, stateful_step_count=20, deadline=None)
+StoreAgainstList.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
 TestStoreAgainstList = StoreAgainstList.TestCase
 
 
