@@ -289,7 +289,7 @@ def _failed_connection(error: Exception, url: str, timeout: float) -> _ClusterFa
         cause = getattr(reason.__cause__, "strerror", None) or "no connection"
         return _ClusterFailed(cause, unsent=True)
     causes = [
-        arg.strerror for arg in getattr(reason, "args", ()) if isinstance(arg, OSError) and arg.strerror
+        arg.strerror or type(arg).__name__ for arg in getattr(reason, "args", ()) if isinstance(arg, OSError)
     ]
     return _ClusterFailed(f"connection lost before the answer ({(causes or [type(error).__name__])[0]})")
 

@@ -209,6 +209,12 @@ class Subscription:
                 self._drain_by_more(messages)
         return messages
 
+    # How to receive. Medians of five interleaved runs on two shared cores, frames of 55 bytes, in million frames/s
+    # for messages of 1,000 frames (of one): recv_multipart 0.64 (0.39), this loop by `.more` 0.91 (0.33), by topic
+    # 3.53 (0.68). Asking RCVMORE costs four times what receiving does; libzmq has no cheaper way to ask. Tried and
+    # not taken: the backend's getsockopt (0.7 of `.more`), and C-level loops, `list.extend(map(recv, ...))`, which
+    # gain nothing with `.more` and 15 % by topic but can't stop at the end of a message.
+
     def _drain_by_more(self, messages: list[Message | Link]) -> None:
         recv = self._socket.recv
         frames_left, bytes_left = MAX_FRAMES, MAX_BYTES
