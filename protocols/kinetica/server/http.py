@@ -53,9 +53,8 @@ class Frontend:
             return web.Response(status=401, reason="Unauthorized")
         accept = request.headers.get("Accept") or request.content_type
         content_type = wire.JSON if wire.JSON in accept else wire.BINARY
-        try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
+        body = await _read_body(request)
+        if body is None:
             status, reply = 400, _error(f"the request is larger than {MAX_BODY} bytes", content_type)
         else:
             status, reply = await asyncio.get_running_loop().run_in_executor(
@@ -90,6 +89,16 @@ class Frontend:
         except Exception as error:  # a defect of the server must not look like a dead cluster either
             _log.exception("%s failed", request.path)
             return 400, _error(f"internal error: {type(error).__name__}", content_type)
+
+
+async def _read_body(request: web.Request) -> bytes | None:
+    """The body, or None if it is too large."""
+    if (request.content_length or 0) > MAX_BODY:
+        return None
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:  # sent in chunks, or compressed
+        return None
 
 
 def _error(message: str, content_type: str) -> bytes:

@@ -231,7 +231,7 @@ def from_json(column: Column, value: Any) -> Any:
     if value is None and column.nullable:
         return None
     if column.base in ("int", "long") and isinstance(value, int):
-        return _in_range(column, int(value))
+        return from_text(column, str(int(value)))
     if column.base in ("float", "double") and isinstance(value, int | float) and not isinstance(value, bool):
         return _as_float(column, float(value))
     if isinstance(value, str) and column.base not in ("int", "long"):

@@ -1,0 +1,212 @@
+"""The table server's HTTP manners: credentials, bad requests, encodings, many clients at once."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import gpudb
+import pyarrow
+import pytest
+import requests
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from protocols.kinetica import wire
+from protocols.kinetica.server import TableServer
+from protocols.kinetica.server.http import MAX_BODY
+
+Make = Callable[..., Any]
+
+HAS_TABLE = wire.ENDPOINTS["/has/table"]
+
+
+def post(
+    server: TableServer, path: str, body: bytes, content_type: str = wire.BINARY, **headers: str
+) -> requests.Response:
+    headers = {"Content-type": content_type, "Accept": content_type, **headers}
+    return requests.post(server.url + path, data=body, headers=headers, timeout=30)
+
+
+def refusal(reply: requests.Response) -> str:
+    """The message of an error envelope, which must be a well-behaved one."""
+    assert reply.status_code == 400
+    assert wire.TIME_HEADER in reply.headers
+    outer = wire.decode(wire.ENVELOPE, reply.content)
+    assert (outer["status"], outer["data_type"], outer["data"]) == ("ERROR", "none", b"")
+    assert "\n" not in outer["message"]
+    assert not wire.is_failover_message(outer["message"])
+    return str(outer["message"])
+
+
+def test_ping(server: TableServer) -> None:
+    assert requests.get(server.url, timeout=10).text == "Kinetica is running!"
+
+
+@pytest.mark.parametrize("path", ["/", "/nope", "/show/graph", "/has/table/", "/%00", "/get/records/json"])
+def test_unknown_endpoint(server: TableServer, path: str) -> None:
+    assert "is not an endpoint" in refusal(post(server, path, b"\x00"))
+
+
+def test_wrong_method(server: TableServer) -> None:
+    assert "is not an endpoint" in refusal(requests.get(server.url + "/has/table", timeout=10))
+    assert "is not an endpoint" in refusal(requests.put(server.url + "/has/table", data=b"", timeout=10))
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from(sorted(wire.ENDPOINTS)), body=st.binary(max_size=40))
+def test_any_body_gets_an_envelope(server: TableServer, path: str, body: bytes) -> None:
+    reply = post(server, path, body)
+    if reply.status_code != 200:
+        assert "internal error" not in refusal(reply)
+    assert requests.get(server.url, timeout=10).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\xff",
+        b"[" * 50_000,
+        b'{"options": {}}',
+        b'{"table_name": 1}',
+        b'{"table_name": "t", "options": []}',
+        b'{"table_name": "t", "options": {"a": 1}}',
+        b'{"table_name": "\\ud800"}',
+    ],
+)
+def test_malformed_json(server: TableServer, body: bytes) -> None:
+    reply = post(server, "/has/table", body, wire.JSON)
+    assert reply.status_code == 400
+    assert reply.content.isascii()
+    assert (reply.json()["status"], reply.json()["data_type"]) == ("ERROR", "none")
+
+
+def test_json_replies_are_ascii(server: TableServer) -> None:
+    reply = post(server, "/has/table", '{"table_name": "é☃𝄞"}'.encode(), wire.JSON)
+    assert reply.content.isascii()
+    assert json.loads(reply.json()["data_str"])["table_name"] == "é☃𝄞"
+
+
+@pytest.mark.parametrize(
+    "phrase", ["Kinetica is exiting", "Connection refused", "system-limited-fatal", "System shutting down"]
+)
+def test_echoed_text_cannot_cause_failover(server: TableServer, phrase: str) -> None:
+    body = wire.encode(wire.ENDPOINTS["/show/table"].request, {"table_name": phrase, "options": {}})
+    assert "not" in refusal(post(server, "/show/table", body))
+
+
+def test_snappy(server: TableServer) -> None:
+    body = wire.encode(HAS_TABLE.request, {"table_name": "x" * 1000, "options": {}})
+    squeezed = pyarrow.Codec("snappy").compress(body, asbytes=True)
+    assert len(squeezed) < 200
+    reply = post(server, "/has/table", squeezed, wire.SNAPPY)
+    assert wire.decode_reply(HAS_TABLE, reply.content).data == {
+        "table_name": "x" * 1000,
+        "table_exists": False,
+        "info": {},
+    }
+    assert "not Snappy" in refusal(post(server, "/has/table", b"\x10garbage", wire.SNAPPY))
+    assert "larger than" in refusal(post(server, "/has/table", b"\xff\xff\xff\xff\x0f", wire.SNAPPY))
+
+
+def test_too_large_a_body_is_refused_before_it_is_read(server: TableServer) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
+        head = f"POST /has/table HTTP/1.1\r\nHost: x\r\nContent-Length: {MAX_BODY + 1}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 400 ")
+
+
+def test_connections_are_kept_alive_and_fast(server: TableServer) -> None:
+    body = wire.encode(HAS_TABLE.request, {"table_name": "x", "options": {}})
+    with requests.Session() as session:
+        started = time.monotonic()
+        for _ in range(50):
+            headers = {"Content-type": wire.BINARY, "Accept": wire.BINARY}
+            reply = session.post(server.url + "/has/table", data=body, headers=headers, timeout=10)
+            assert reply.headers.get("Connection") != "close"
+        # A reply written in two pieces costs 40 ms on a kept-alive connection.
+        assert (time.monotonic() - started) / 50 < 0.035
+        assert len(session.adapters["http://"].poolmanager.pools) == 1
+
+
+def test_credentials() -> None:
+    with TableServer(port=0, monitor_port=0, user="ann", password="s3:crét") as locked:
+        body = wire.encode(HAS_TABLE.request, {"table_name": "x", "options": {}})
+        wrong = ("", "Basic", "Basic !!!", "Basic YW5uOg==", "Bearer s3:cret", "Basic w6k=")
+        for header in wrong:
+            reply = post(locked, "/has/table", body, Authorization=header)
+            assert (reply.status_code, reply.reason) == (401, "Unauthorized")
+        options = gpudb.GPUdb.Options()
+        options.username, options.password = "ann", "s3:crét"
+        assert gpudb.GPUdb(host=locked.url, options=options).has_table("x")["table_exists"] is False
+        options.password = "wrong"
+        with pytest.raises(gpudb.GPUdbException, match="Unauthorized"):
+            gpudb.GPUdb(host=locked.url, options=options)
+        assert "s3" not in repr(locked)
+
+
+def test_concurrent_clients(server: TableServer, db: gpudb.GPUdb, make_table: Make) -> None:
+    tables = [make_table(["id", "int", "primary_key"], ["s", "string"]) for _ in range(3)]
+
+    def work(worker: int) -> None:
+        own = gpudb.GPUdb(host=server.url)
+        table = gpudb.GPUdbTable(None, tables[worker % 3].name, db=own)
+        for start in range(0, 500, 50):
+            table.insert_records([[worker * 500 + start + i, "x"] for i in range(50)])
+            table.update_records([f"id = {worker * 500 + start}"], [{"s": "first"}])
+            assert (
+                table.get_records(options={"expression": f"id = {worker * 500 + start}"})[0]["s"] == "first"
+            )
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(work, range(6)))
+    assert [len(table) for table in tables] == [1000, 1000, 1000]
+    assert all(len(table.get_records(options={"expression": "s = 'first'"})) == 20 for table in tables)
+
+
+def test_a_slow_table_does_not_hold_up_others(db: gpudb.GPUdb, make_table: Make) -> None:
+    slow, quick = make_table(["id", "int"]), make_table(["id", "int"])
+    slow.insert_records([[i] for i in range(1500)])
+    finished = threading.Event()
+
+    def scan() -> None:
+        pairs = "(select count(*) from rows a, rows b where a.id + b.id + records.id = -1) = 0"
+        db.get_records(slow.name, options={"expression": f"id < 4 and {pairs}"})
+        finished.set()
+
+    thread = threading.Thread(target=scan)
+    thread.start()
+    calls = 0
+    while not finished.is_set():
+        quick.insert_records([[calls]])
+        assert db.has_table(slow.name)["table_exists"] is True
+        calls += 1
+    thread.join(30)
+    assert calls > 3
+
+
+def test_dropping_a_table_in_use(db: gpudb.GPUdb, make_table: Make) -> None:
+    for _ in range(5):
+        table = make_table(["id", "int"])
+        outcomes = []
+
+        def insert(name: str = table.name, outcomes: list[str] = outcomes) -> None:
+            for _ in range(20):
+                outcomes.append(db.insert_records(name, [b"\x02"])["status_info"]["message"])
+
+        with ThreadPoolExecutor(3) as pool:
+            running = [pool.submit(insert) for _ in range(2)]
+            db.clear_table(table.name)
+            for future in running:
+                future.result(30)
+        assert set(outcomes) <= {"", f'Table "{table.name}" not found'}
+        assert outcomes[-1]
