@@ -85,7 +85,7 @@ def _decimal(precision: int, scale: int) -> Callable[[str], decimal.Decimal]:
 def _array(*allowed: type) -> Callable[[str], list[Any]]:
     def read(text: str) -> list[Any]:
         try:
-            items = orjson.loads(text)
+            items = json.loads(text)
         except ValueError as error:
             raise Misfit from error
         _need(type(items) is list and set(map(type, items)) <= {*allowed, type(None)})
@@ -137,6 +137,7 @@ MEANINGS: dict[str, tuple[str, Callable[[Any], Any], list[Any]]] = {
     "json": ("string", _checked(_is_json), ['{"a":[1,null]}', "[]", '"x"', " 1\n"]),
     "array(int)": ("string", _array(int), ["[1,2,3]", "[]", "[null,-5]"]),
     "array(boolean)": ("string", _array(bool), ["[true,false]", "[null]"]),
+    "array(double)": ("string", _array(float), ["[1.5,-0.0]", "[NaN,null]", "[1e300]"]),
     "vector(2)": ("bytes", _checked(lambda v: len(v) == 8, _floats), [bytes(8)]),
     "uuid": ("string", lambda v: v, ["123e4567-e89b-12d3-a456-426614174000"]),
 }

@@ -53,7 +53,7 @@ class Codec:
     def decode(self, frames: Sequence[bytes]) -> Decoded:
         """Decode `frames`, one bare Avro record each. Never raises for what is in them."""
         if not frames:
-            return Decoded(self.schema.empty_table().to_batches()[0], None, ())
+            return Decoded(pa.RecordBatch.from_pylist([], schema=self.schema), None, ())
         reasons: dict[int, str] = {}
         arrays, sound = read_columns(self._columns, frames)
         positions: Ints | None = None

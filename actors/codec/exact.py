@@ -42,7 +42,7 @@ class ReferenceDecoder:
             raise FrameError(f"not a row of this table type: {what}") from error
         left = len(frame) - source.tell()
         if left:
-            raise FrameError(f"not a row of this table type: {left} bytes are left over")
+            raise FrameError(f"not a row of this table type: bytes left over: {left}")
         values = list(record.values())
         for column, value in zip(self._columns, values, strict=True):
             limit = _RANGES.get(column.base)

@@ -65,16 +65,24 @@ class Meaning:
     convert: Convert | None
 
     def apply(self, values: Any) -> tuple[Any, list[int]]:
-        """Convert an array; rows whose value does not fit are returned and become null."""
+        """Convert an array; rows whose value does not fit become null, and are returned."""
         if self.convert is None:
             return values, []
+        bad: list[int] = []
+        pieces = self._pieces(self.convert, values, 0, bad)
+        return pieces[0] if len(pieces) == 1 else pa.concat_arrays(pieces), bad
+
+    def _pieces(self, convert: Convert, values: Any, start: int, bad: list[int]) -> list[Any]:
+        """Convert in one piece if possible, else in halves of halves, down to the values that do not fit."""
         try:
-            return self.convert(values), []
+            return [convert(values)]
         except _MISFIT:
-            bad = list(_misfits(self.convert, values, 0))
-            mask = np.zeros(len(values), np.bool_)
-            mask[bad] = True
-            return self.convert(pc.if_else(pa.array(mask), pa.scalar(None, values.type), values)), bad
+            half = len(values) // 2
+            if not half:
+                bad.append(start)
+                return [pa.nulls(1, self.field.type)]
+            first = self._pieces(convert, values[:half], start, bad)
+            return first + self._pieces(convert, values[half:], start + half, bad)
 
     def complaint(self, value: Any) -> str:
         """Why `value` made its row a reject."""
@@ -101,18 +109,6 @@ def shorten(value: Any, limit: int = 60) -> str:
     """A value as it appears in reasons: its repr, cut to `limit` characters."""
     text = repr(value)
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
-
-
-def _misfits(convert: Convert, values: Any, base: int) -> Any:
-    try:
-        convert(values)
-    except _MISFIT:
-        half = len(values) // 2
-        if not half:
-            yield base
-            return
-        yield from _misfits(convert, values[:half], base)
-        yield from _misfits(convert, values[half:], base + half)
 
 
 def _check_lengths(values: Any, allowed: Callable[[Any], Any]) -> None:
