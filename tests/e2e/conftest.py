@@ -71,11 +71,11 @@ def unique() -> str:
 def make_config(kinetica_url: str, kronos_url: str, tmp_path: Path) -> Callable[..., PipelineConfig]:
     """Makes a pipeline of the given tables into one Kronos sink; keywords replace top-level keys of the file."""
 
-    def make(name: str, tables: list[str], **keys: Any) -> PipelineConfig:
+    def make(name: str, tables: list[str | dict[str, Any]], **keys: Any) -> PipelineConfig:
         values = {
             "pipeline": name,
             "source": {"kinetica": {"url": kinetica_url}},
-            "tables": [{"name": table} for table in tables],
+            "tables": [{"name": table} if isinstance(table, str) else table for table in tables],
             "sinks": {"events": {"kronos": {"url": kronos_url}}},
             "decoders": {"min": 2},
             "spool": {"path": str(tmp_path / "spool"), "min_free": 0},

@@ -111,6 +111,10 @@ class StoreWatch:
         """Number of the newest row stored, -1 for none."""
         return self._seen[namespace, table][0]
 
+    def has(self, counts: dict[str, int]) -> bool:
+        """Whether each table has a row that was inserted after its first so many."""
+        return all(self._seen[stream][0] >= counts[stream[1]] for stream in self._seen)
+
     def reset(self) -> None:
         """Forget the longest times so far."""
         now = time.monotonic()
