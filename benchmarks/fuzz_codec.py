@@ -82,15 +82,17 @@ def _decimal(precision: int, scale: int) -> Callable[[str], decimal.Decimal]:
     return read
 
 
-def _array(*allowed: type) -> Callable[[str], list[Any]]:
+def _array(element: type) -> Callable[[str], list[Any]]:
+    allowed = {element, int, type(None)} if element is float else {element, type(None)}
+
     def read(text: str) -> list[Any]:
         try:
             items = json.loads(text)
         except ValueError as error:
             raise Misfit from error
-        _need(type(items) is list and set(map(type, items)) <= {*allowed, type(None)})
-        _need(all(abs(item) < 1 << 31 for item in items if type(item) is int))
-        return list(items)
+        _need(type(items) is list and set(map(type, items)) <= allowed)
+        _need(element is not int or all(item is None or -(1 << 31) <= item < 1 << 31 for item in items))
+        return [item if item is None else element(item) for item in items]
 
     return read
 
@@ -175,13 +177,13 @@ class Case:
         table = TableType(tuple(self.columns))
         self.schema = fastavro.parse_schema(table.avro)
         self.raw, self.typed = Codec(table, raw=True), Codec(table)
-        self.frames = [self._frame(rng, self.columns) for _ in range(FRAMES_KEPT)]
+        self.frames = self._frames(rng, self.columns)
         altered = list(self.columns)
         if rng.random() < 0.5 and len(altered) > 1:
             del altered[rng.randrange(len(altered))]
         else:
             altered.insert(rng.randint(0, len(altered)), self._column(rng, 99))
-        self.foreign = [self._frame(rng, altered) for _ in range(FRAMES_KEPT)]
+        self.foreign = self._frames(rng, altered)
 
     @staticmethod
     def _column(rng: random.Random, index: int) -> Column:
@@ -192,19 +194,25 @@ class Case:
         return Column(f"c{index}", rng.choice(BASE_TYPES), nullable)
 
     @staticmethod
-    def _frame(rng: random.Random, columns: list[Column]) -> bytes:
-        row = {}
-        for column in columns:
-            if not column.properties:
-                value = PLAIN[column.base](rng)
-            elif rng.random() < 0.1:
-                value = rng.choice(NEAR[column.base])
-            else:
-                value = rng.choice(MEANINGS[column.properties[0]][2])
-            row[column.name] = None if column.nullable and rng.random() < 0.3 else value
-        out = io.BytesIO()
-        fastavro.schemaless_writer(out, fastavro.parse_schema(TableType(tuple(columns)).avro), row)
-        return out.getvalue()
+    def _frames(rng: random.Random, columns: list[Column]) -> list[bytes]:
+        schema = fastavro.parse_schema(TableType(tuple(columns)).avro)
+        frames = []
+        for _ in range(FRAMES_KEPT):
+            out = io.BytesIO()
+            row = {column.name: Case._value(rng, column) for column in columns}
+            fastavro.schemaless_writer(out, schema, row)
+            frames.append(out.getvalue())
+        return frames
+
+    @staticmethod
+    def _value(rng: random.Random, column: Column) -> Any:
+        if column.nullable and rng.random() < 0.3:
+            return None
+        if not column.properties:
+            return PLAIN[column.base](rng)
+        if rng.random() < 0.1:
+            return rng.choice(NEAR[column.base])
+        return rng.choice(MEANINGS[column.properties[0]][2])
 
     def wire(self, frame: bytes) -> list[Any] | None:
         """The values fastavro reads from exactly `frame`; None if it is not a row."""
@@ -289,7 +297,7 @@ def run(seconds: float, seed: int) -> Counter[str]:
     while time.monotonic() < until:
         if counts["blocks"] % 1000 == 0:
             faulthandler.dump_traceback_later(60, exit=True)
-        if counts["blocks"] % 20 == 0:
+        if counts["blocks"] % 40 == 0:
             cases[rng.randrange(TYPES_KEPT)] = Case(rng)
         case = rng.choice(cases)
         frames = rng.choices(case.frames, k=rng.randint(1, 5))

@@ -48,6 +48,7 @@ class Codec:
         self._columns = table_type.columns
         self._meanings = [meaning_of(column, raw=raw) for column in self._columns]
         self._reference = ReferenceDecoder(self._columns)
+        self._wire = pa.schema([(column.name, WIRE_TYPES[column.base]) for column in self._columns])
         self.schema = pa.schema([meaning.field for meaning in self._meanings])
 
     def decode(self, frames: Sequence[bytes]) -> Decoded:
@@ -90,9 +91,9 @@ class Codec:
             except FrameError as error:
                 reasons[position] = str(error)
         positions = np.flatnonzero(source >= 0)
-        taken = pa.array(source[positions])
-        settled = []
-        for index, (column, array) in enumerate(zip(self._columns, arrays, strict=True)):
-            more = pa.array([row[index] for row in read], WIRE_TYPES[column.base])
-            settled.append(pa.concat_arrays([array, more]).take(taken))
-        return settled, positions
+        batch = pa.RecordBatch.from_arrays(arrays, schema=self._wire)
+        if read:
+            columns = zip(*read, strict=True)
+            more = [pa.array(values, kind) for values, kind in zip(columns, self._wire.types, strict=True)]
+            batch = pa.concat_batches([batch, pa.RecordBatch.from_arrays(more, schema=self._wire)])
+        return batch.take(pa.array(source[positions])).columns, positions
