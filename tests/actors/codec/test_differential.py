@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fastavro
+import gpudb
 import pyarrow as pa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -111,3 +112,13 @@ def test_mutation_fuzz_in_short() -> None:
     assert counts["wrong"] == 0
     assert min(counts["blocks"], counts["decoded"], counts["rejected"]) > 100
     assert done.stderr == ""
+
+
+@given(tables())
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+def test_the_official_client_reads_the_same(case: tuple[TableType, list[dict[str, Any]]]) -> None:
+    table, rows = case
+    frames = encode(table, rows)
+    record_type = gpudb.RecordType.from_type_schema("", table.definition, {})
+    official = [dict(gpudb.GPUdbRecord.decode_binary_data(record_type, frame)[0]) for frame in frames]
+    assert text(Codec(table, raw=True).decode(frames).rows.to_pylist()) == text(official)
