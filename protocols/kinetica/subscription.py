@@ -2,8 +2,8 @@
 
 ZeroMQ's PUB/SUB loses what its queues can't hold, in mid-stream and without a sign, so the draining thread calls
 :meth:`Subscription.receive` in a loop and does nothing slow. That thread should have the process nearly to itself:
-every frame releases and takes the interpreter lock, and beside one busy Python thread (measured on two cores) the
-rate falls from millions of frames per second to 4,000-43,000.
+every frame releases and takes the interpreter lock, so one busy Python thread beside it costs at least three
+quarters of the rate (measured on two shared cores).
 
 Changes of the connection come in line with the data, so that the caller can tell where something may be missing.
 
@@ -29,7 +29,7 @@ import zmq
 from protocols.kinetica.types import TableType
 
 #: Messages that ZeroMQ may hold for us; one message is one operation, of one record or thousands. The default of
-#: 1,000 is 2 ms of single-row inserts at full speed. 100,000 rides out a fifth of a second of that in about 30 MB.
+#: 1,000 is 2 ms of single-row inserts at full speed. 100,000 rides out a fifth of a second of that; they took 90 MiB.
 #: It must be finite: without a mark a stalled reader lets the process grow until it is killed.
 RECEIVE_MARK = 100_000
 
@@ -89,8 +89,8 @@ class Subscription:
     Args:
         host, port: where the server publishes (``KineticaClient.monitor_host()`` and ``monitor_port()``).
         topics: ids of the table's monitors, compared exactly although ZeroMQ matches prefixes.
-        exact_topics: find the boundaries of messages by looking for topic ids among the frames, which is three to
-            four times as fast, instead of asking ZeroMQ after every frame. Right only while
+        exact_topics: find the boundaries of messages by looking for topic ids among the frames, which is up to four
+            times as fast, instead of asking ZeroMQ after every frame. Right only while
             :func:`topics_are_distinguishable` says so; the attribute may be changed at any time.
         receive_mark: messages that may wait in ZeroMQ; default :data:`RECEIVE_MARK`.
 

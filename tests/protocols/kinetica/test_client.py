@@ -490,6 +490,17 @@ def test_tls_is_verified(make_server: Callable[[], Server], tmp_path: Path) -> N
     assert server.asked("/insert/records") == 0
 
 
+def test_the_environment_brings_no_proxy(
+    server: Server, monkeypatch: pytest.MonkeyPatch, dead_url: str
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, dead_url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with KineticaClient(server.url, timeout=5) as client:
+        assert client.has_table("t")
+
+
 # ---- failure and failover
 
 #: A fault, and what the error says of it.

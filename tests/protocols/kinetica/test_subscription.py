@@ -113,7 +113,7 @@ def test_messages_arrive_whole_in_order_and_by_topic(
     subscription = subscribe(A, B, exact=exact)
     sent = [
         Message(A, [b"1", b"2", b""]),
-        Message(B, [b"\x02"]),
+        Message(B, [b"r" * len(B)]),
         Message(A, [b"3"]),
         Message(A, [b"x" * 99] * 500),
     ]
@@ -147,7 +147,7 @@ def test_asking_zeromq_tells_foreign_topics_apart_in_the_middle_of_a_burst(
 
 
 @both_modes
-@pytest.mark.parametrize(("operations", "frames"), [(200, 1000), (100_000, 1), (3, 45_000)])
+@pytest.mark.parametrize(("operations", "frames"), [(200, 1000), (40_000, 1), (3, 45_000)])
 def test_a_burst_arrives_without_loss_in_bounded_portions(
     publisher: Publisher, subscribe: Subscribe, exact: bool, operations: int, frames: int
 ) -> None:
