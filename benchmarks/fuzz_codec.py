@@ -173,7 +173,7 @@ class Case:
     """A table type, sound frames of it and of an altered form, and what frames must decode to."""
 
     def __init__(self, rng: random.Random) -> None:
-        self.columns = [self._column(rng, i) for i in range(rng.randint(1, 7))]
+        self.columns = [self._column(rng, i) for i in range(rng.randint(1, 5))]
         table = TableType(tuple(self.columns))
         self.schema = fastavro.parse_schema(table.avro)
         self.raw, self.typed = Codec(table, raw=True), Codec(table)

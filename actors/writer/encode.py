@@ -113,11 +113,11 @@ def _plain(values: Any) -> pl.Series:
         values = values.cast(pa.large_string())
     series = pl.from_arrow(values)
     assert isinstance(series, pl.Series)
-    if pa.types.is_large_binary(kind):
+    if series.dtype == pl.Binary:
         return series.bin.encode("base64")
-    if pa.types.is_uint64(kind):
+    if series.dtype == pl.UInt64:
         return series.cast(pl.String)
-    if pa.types.is_list(kind) and pa.types.is_uint64(kind.value_type):
+    if series.dtype == pl.List(pl.UInt64):
         return series.cast(pl.List(pl.String))
     if _is_list(kind) and pa.types.is_float32(kind.value_type):
         return series.cast(pl.List(pl.Float64))
