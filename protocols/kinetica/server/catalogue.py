@@ -98,8 +98,9 @@ class Catalogue:
                 table = Table.open(str(path))
             except (sqlite3.DatabaseError, TypeError, ValueError) as error:
                 raise OSError(f"{path} is not a table of this server: {error}") from error
-            self._tables[table.name] = table
-            self.register(table.type, table.label)
+            if table is not None:
+                self._tables[table.name] = table
+                self.register(table.type, table.label)
 
     def close(self) -> None:
         """Close all tables."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from protocols.kinetica import wire
@@ -11,10 +11,11 @@ from protocols.kinetica.server import options as opt
 from protocols.kinetica.server import values
 from protocols.kinetica.server.catalogue import Catalogue
 from protocols.kinetica.server.errors import RequestError
+from protocols.kinetica.server.intake import Batch, Intake
 from protocols.kinetica.server.monitors import Monitors
-from protocols.kinetica.server.rows import Batch, codec_of, partial_type, read_batch, row_to_json
-from protocols.kinetica.server.sql import connect, split_select
-from protocols.kinetica.server.table import ABORT, IGNORE, REPLACE, Insertion, Table, select
+from protocols.kinetica.server.rows import row_to_json
+from protocols.kinetica.server.sql import connect, select, split_select
+from protocols.kinetica.server.table import ABORT, IGNORE, REPLACE, Insertion, Table
 from protocols.kinetica.types import Column
 
 Request = dict[str, Any]
@@ -46,13 +47,14 @@ class Records:
         report = partial or opt.flag(options, "return_individual_errors")
         dry_run = opt.flag(options, "dry_run")
         with self._catalogue.table(request["table_name"]) as table:
-            batch = read_batch(
+            intake = Intake(
                 table.codec,
-                request["list"] if encoding == "binary" else request["list_str"],
-                self._converter(table, encoding, options),
-                lenient=report,
+                encoding=encoding,
+                request_schema=options.get("request_schema_str", "") if encoding == "binary" else "",
+                truncate=opt.flag(options, "truncate_strings"),
                 repair=handling == "permissive",
             )
+            batch = intake.read(request["list" if encoding == "binary" else "list_str"], lenient=report)
             errors = batch.errors
             if errors and not partial:
                 batch = Batch([], [[] for _ in table.type.columns], [], errors)
@@ -69,22 +71,6 @@ class Records:
             "count_updated": outcome.updated,
             "info": info,
         }
-
-    @staticmethod
-    def _converter(table: Table, encoding: str, options: dict[str, str]) -> Callable[[Any], bytes] | None:
-        codec = table.codec
-        steps: list[Callable[[Any], bytes]] = []
-        if encoding == "json":
-            steps.append(codec.from_json)
-        elif request_schema := options.get("request_schema_str"):
-            narrow = partial_type(table.type, request_schema)
-            if narrow != table.type:
-                steps.append(lambda frame: codec.widened(frame, codec_of(narrow)))
-        if opt.flag(options, "truncate_strings"):
-            steps.append(codec.truncated)
-        if not steps:
-            return None
-        return lambda item: steps[1](steps[0](item)) if len(steps) > 1 else steps[0](item)
 
     @staticmethod
     def _insert(
@@ -174,7 +160,7 @@ class Records:
         if within := options.get("global_expression"):
             expressions = [f"({within}) and ({expression})" for expression in expressions]
         with self._catalogue.table(request["table_name"]) as table:
-            batch = read_batch(table.codec, records, self._converter(table, encoding, {}))
+            batch = Intake(table.codec, encoding=encoding).read(records)
             singles: list[Batch | None] = [
                 Batch([frame], [[column[i]] for column in batch.columns], [i], {})
                 for i, frame in enumerate(batch.frames)

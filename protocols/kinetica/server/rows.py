@@ -1,4 +1,4 @@
-"""Rows of a table type between Avro, JSON and columns, with every record checked.
+"""Rows of a table type between Avro bytes and values, with every record checked.
 
 A batch is read column by column at once; a record that does not read soundly is read again with fastavro, to say
 what is wrong with it.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 from protocols.kinetica.columns import read_columns
 from protocols.kinetica.server import values
 from protocols.kinetica.server.errors import RecordError, RequestError
-from protocols.kinetica.types import BASE_TYPES, Column, TableType
+from protocols.kinetica.types import TableType
 
 Row = dict[str, Any]
 
@@ -83,59 +82,6 @@ class RowCodec:
             raise RequestError(f"a value does not fit its column: {error}") from error
         return out.getvalue()
 
-    def repaired(self, frame: bytes) -> bytes:
-        """Fill the columns whose values are not allowed with their default or null, if they have either."""
-        row = self._read(frame)
-        for column in self.type.columns:
-            if values.find_invalid(column, [row[column.name]]):
-                row[column.name] = values.fill_value(column)
-        return self.encode(row)
-
-    def _read(self, frame: bytes) -> Row:
-        """One row whose values may yet be refused."""
-        arrays, sound = read_columns(self.type.columns, [frame])
-        if not sound.all():
-            raise RequestError(self._explain(frame))
-        return {name: array[0].as_py() for name, array in zip(self.type.names, arrays, strict=True)}
-
-    def from_json(self, text: str) -> bytes:
-        """Encode one JSON object; columns that it leaves out are filled."""
-        try:
-            record = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise RequestError(f"not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise RequestError("a JSON record is an object of column names and values")
-        unknown = next((name for name in record if name not in self.type.names), None)
-        if unknown is not None:
-            raise RequestError(f"no column is named {unknown!r}")
-        row = {
-            column.name: values.from_json(column, record[column.name])
-            if column.name in record
-            else values.fill_value(column)
-            for column in self.type.columns
-        }
-        return self.encode(row)
-
-    def truncated(self, frame: bytes) -> bytes:
-        """Cut the text of charN columns to what fits, at a character's end."""
-        row = self._read(frame)
-        for column in self.type.columns:
-            size, value = values.char_size(column), row[column.name]
-            if size is not None and value is not None:
-                row[column.name] = value.encode()[:size].decode(errors="ignore")
-        return self.encode(row)
-
-    def widened(self, frame: bytes, narrow: RowCodec) -> bytes:
-        """Turn a record of some of the columns into one of all of them; the others are filled."""
-        row = narrow._read(frame)
-        return self.encode(
-            {
-                column.name: row[column.name] if column.name in row else values.fill_value(column)
-                for column in self.type.columns
-            }
-        )
-
 
 @lru_cache(maxsize=512)
 def codec_of(table_type: TableType) -> RowCodec:
@@ -152,73 +98,3 @@ def _bytes_as_text(value: object) -> str:
     if isinstance(value, bytes):
         return value.decode("latin-1")
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def partial_type(table_type: TableType, request_schema: str) -> TableType:
-    """The columns that a ``request_schema_str`` such as ``[["a","int"],["b","string","nullable"]]`` names."""
-    known = {column.name: column for column in table_type.columns}
-    columns: list[Column] = []
-    try:
-        for name, base, *flags in json.loads(request_schema):
-            if name not in known or base not in BASE_TYPES or known[name].base != base:
-                raise RequestError(f"request_schema_str: the table has no column {name!r} of type {base!r}")
-            columns.append(replace(known[name], nullable="nullable" in flags))
-    except (ValueError, TypeError) as error:
-        if isinstance(error, RequestError):
-            raise
-        raise RequestError('request_schema_str is not of the form [["name","type"], ...]') from error
-    if not columns or len({column.name for column in columns}) != len(columns):
-        raise RequestError("request_schema_str must name at least one column, and none twice")
-    return TableType(tuple(columns))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Records ready to store: `frames[i]` was at `positions[i]` of the request; `errors` has the rest."""
-
-    frames: Sequence[bytes]
-    columns: list[list[Any]]
-    positions: Sequence[int]
-    errors: dict[int, str]
-
-
-def read_batch(
-    codec: RowCodec,
-    items: Sequence[Any],
-    convert: Callable[[Any], bytes] | None = None,
-    *,
-    lenient: bool = False,
-    repair: bool = False,
-) -> Batch:
-    """Check the records of a request, which `convert` (if given) turns into complete Avro records first.
-
-    Raises :class:`RecordError` for the first bad record, or collects them all if `lenient`; with `repair` it also
-    tries to fill bad values.
-    """
-    errors: dict[int, str] = {}
-    frames = items if convert is None else _converted(convert, items, errors)
-    columns, problems = codec.inspect(frames)
-    if repair and problems:
-        fixed = {index: frames[index] for index in problems if index not in errors}
-        repairs = dict(zip(fixed, _converted(codec.repaired, list(fixed.values()), {}), strict=True))
-        frames = [repairs.get(index) or frame for index, frame in enumerate(frames)]
-        columns, problems = codec.inspect(frames)
-    errors = {**problems, **errors}
-    if not errors:
-        return Batch(frames, columns, range(len(frames)), {})
-    if not lenient:
-        raise RecordError(min(errors), errors[min(errors)])
-    kept = [index for index in range(len(frames)) if index not in errors]
-    return Batch([frames[i] for i in kept], [[column[i] for i in kept] for column in columns], kept, errors)
-
-
-def _converted(convert: Callable[[Any], bytes], items: Sequence[Any], errors: dict[int, str]) -> list[bytes]:
-    """The items converted; what does not convert becomes an empty record, which no type takes, and an error."""
-    frames = []
-    for index, item in enumerate(items):
-        try:
-            frames.append(convert(item))
-        except RequestError as error:
-            errors[index] = str(error)
-            frames.append(b"")
-    return frames

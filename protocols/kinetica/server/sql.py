@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -110,14 +111,24 @@ def where(database: sqlite3.Connection, expression: str) -> str:
     return f"WHERE (\n{expression}\n)"
 
 
+def select(
+    database: sqlite3.Connection, statement: str, limit: int
+) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """Run a client's SELECT; the headers and at most `limit` rows."""
+    with restricted(database):
+        cursor = database.execute(statement)
+        return [header[0] for header in cursor.description], cursor.fetchmany(limit)
+
+
+_scratch = threading.local()
+
+
 def evaluate(expression: str) -> Any:
     """The value of an SQL expression that reads no table, such as a column's default."""
-    database = connect(":memory:")
-    try:
-        with restricted(database):
-            return database.execute(f"SELECT (\n{expression}\n)").fetchone()[0]
-    finally:
-        database.close()
+    if not hasattr(_scratch, "database"):
+        _scratch.database = connect(":memory:")
+    with restricted(_scratch.database):
+        return _scratch.database.execute(f"SELECT (\n{expression}\n)").fetchone()[0]
 
 
 _FROM = re.compile(r"\bfrom\s+((?:\"[^\"]+\"|[\w$]+)(?:\s*\.\s*(?:\"[^\"]+\"|[\w$]+))?)", re.IGNORECASE)

@@ -18,7 +18,8 @@ from typing import Any
 
 from protocols.kinetica.server import values
 from protocols.kinetica.server.errors import RecordError, RequestError
-from protocols.kinetica.server.rows import Batch, Row, RowCodec, codec_of
+from protocols.kinetica.server.intake import Batch
+from protocols.kinetica.server.rows import Row, RowCodec, codec_of
 from protocols.kinetica.server.sql import (
     NUMBER_COLLATION,
     RECORDS,
@@ -26,6 +27,7 @@ from protocols.kinetica.server.sql import (
     connect,
     quote,
     restricted,
+    select,
     where,
 )
 from protocols.kinetica.types import Column, TableType
@@ -78,10 +80,16 @@ class Table:
             self._save_meta()
 
     @classmethod
-    def open(cls, path: str) -> Table:
-        """Open a table that an earlier process left; ``sqlite3.DatabaseError`` if the file is not one."""
+    def open(cls, path: str) -> Table | None:
+        """Open a table that an earlier process left, or delete it and return None if its creation was cut short.
+
+        Raises ``sqlite3.DatabaseError`` if the file is not a table.
+        """
         table = cls.__new__(cls)
         table._setup(path)
+        if not table._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+            table.drop()
+            return None
         row = table._db.execute("SELECT name, definition, properties, label FROM meta").fetchone()
         table.name, definition, properties, table.label = row
         table._set_type(TableType.parse(definition, json.loads(properties)))
@@ -198,23 +206,26 @@ class Table:
         ABORT raises :class:`RecordError` for a record whose key exists, IGNORE leaves it out, REPLACE
         overwrites the row that is there.
         """
-        first, count = self._next_id, len(batch.frames)
-        ids = range(first, first + count)
-        rows = zip(ids, batch.frames, *batch.columns, strict=True)
         try:
             with self._transaction(keep=not dry_run):
-                self._db.executemany(self._insert_statement(on_conflict), rows)
-                inserted, collided = count, []
-                if self._keys and on_conflict != ABORT:
-                    present = self._ids_from(first)
-                    inserted, collided = len(present), [i - first for i in ids if i not in present]
+                outcome = self._store(batch, on_conflict)
         except sqlite3.IntegrityError:
             raise self._first_collision(batch) from None
         if not dry_run:
-            self._next_id += count
-            self._size = None if self._size is None else self._size + inserted
-        updated = count - inserted if on_conflict == REPLACE else 0
-        return Insertion(ids, first, inserted, updated, collided)
+            self._size = None if self._size is None else self._size + outcome.inserted
+        return outcome
+
+    def _store(self, batch: Batch, on_conflict: str) -> Insertion:
+        first, count = self._next_id, len(batch.frames)
+        ids = range(first, first + count)
+        rows = zip(ids, batch.frames, *batch.columns, strict=True)
+        self._db.executemany(self._insert_statement(on_conflict), rows)
+        self._next_id += count
+        if not self._keys or on_conflict == ABORT:
+            return Insertion(ids, first, count, 0)
+        present = self._ids_from(first)
+        collided = [i - first for i in ids if i not in present]
+        return Insertion(ids, first, len(present), len(collided) if on_conflict == REPLACE else 0, collided)
 
     def _insert_statement(self, on_conflict: str) -> str:
         names = self.type.names
@@ -280,7 +291,7 @@ class Table:
             for (expression, new_values), batch in zip(changes, inserts, strict=True):
                 count = self._update_one(expression, new_values, on_conflict, as_expressions)
                 counts.append(count)
-                insertions.append(self._insert_nested(batch, on_conflict) if batch and not count else None)
+                insertions.append(self._store(batch, on_conflict) if batch and not count else None)
         except BaseException as error:
             self._db.execute("ROLLBACK")
             self._size = None
@@ -290,15 +301,6 @@ class Table:
         self._db.execute("COMMIT")
         self._size = None
         return counts, insertions
-
-    def _insert_nested(self, batch: Batch, on_conflict: str) -> Insertion:
-        first, count = self._next_id, len(batch.frames)
-        rows = zip(range(first, first + count), batch.frames, *batch.columns, strict=True)
-        self._db.executemany(self._insert_statement(on_conflict), rows)
-        self._next_id += count
-        inserted = len(self._ids_from(first))
-        updated = count - inserted if on_conflict == REPLACE else 0
-        return Insertion(range(first, first + count), first, inserted, updated)
 
     def _update_one(
         self, expression: str, new_values: Mapping[str, str | None], on_conflict: str, as_expressions: bool
@@ -390,12 +392,3 @@ class Table:
 
 def _convert(column: Column, value: Any) -> Any:
     return None if value is None else values.from_text(column, values.to_text(value))
-
-
-def select(
-    database: sqlite3.Connection, statement: str, limit: int
-) -> tuple[list[str], list[tuple[Any, ...]]]:
-    """Run a client's SELECT; the headers and at most `limit` rows."""
-    with restricted(database):
-        cursor = database.execute(statement)
-        return [header[0] for header in cursor.description], cursor.fetchmany(limit)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import gpudb
@@ -80,9 +82,32 @@ def test_what_is_not_a_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.sqlite").write_text("no database at all, only some text")
     with pytest.raises(OSError, match=r"x\.sqlite is not a table"):
         TableServer(port=0, monitor_port=0, data_dir=tmp_path).start()
-    (tmp_path / "x.sqlite").unlink()
+    (tmp_path / "x.sqlite").write_bytes(b"")  # what a creation leaves that was cut short
     with TableServer(port=0, monitor_port=0, data_dir=tmp_path) as server:
-        assert server.url.startswith("http://127.0.0.1:")
+        assert gpudb.GPUdb(host=server.url).show_table("*")["table_names"] == ["ki_home"]
+    assert not (tmp_path / "x.sqlite").exists()
+
+
+SERVE = """
+import sys
+from protocols.kinetica.server import TableServer
+server = TableServer(port=0, monitor_port=0, data_dir=sys.argv[1])
+server.start()
+print(server.url, flush=True)
+sys.stdin.read()
+"""
+
+
+def test_acknowledged_rows_survive_a_killed_server(tmp_path: Path) -> None:
+    for generation in range(2):
+        command = [sys.executable, "-c", SERVE, str(tmp_path)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            db = gpudb.GPUdb(host=process.stdout.readline().strip())
+            table = gpudb.GPUdbTable([["id", "int", "primary_key"]], "t", db=db)
+            assert len(table) == generation * 1000
+            table.insert_records([[generation * 1000 + i] for i in range(1000)])
+            process.kill()
 
 
 def test_get_is_capped() -> None:
