@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
 from actors.block import Block, BlockId
 from actors.errors import DecodeFailed, NotAttached
@@ -74,14 +74,17 @@ class RayTransport:
 
         def finished(future: Future[Any]) -> None:
             outcome = self._outcome(future, sink)
-            lost = isinstance(outcome, DecoderFailed)
+            failed = isinstance(outcome, DecoderFailed)
             with self._lock:
                 decoding.users -= 1
                 # A failed decoding must not be handed to another sink; a finished one is not needed any more.
-                if self._decoding.get(block.id) is decoding and (lost or not decoding.users):
+                if self._decoding.get(block.id) is decoding and (failed or not decoding.users):
                     del self._decoding[block.id]
                 if not decoding.users:
-                    self._pool.done(decoding.number, decoding.handle, lost)
+                    self._pool.done(decoding.number)
+                if failed and isinstance(outcome.__cause__, RayActorError):
+                    dead = isinstance(outcome.__cause__, ActorDiedError)
+                    self._pool.lost(decoding.number, decoding.handle, dead=dead, now=time.monotonic())
             done(outcome)
 
         call.future().add_done_callback(finished)
@@ -120,7 +123,9 @@ class RayTransport:
         if isinstance(error, RayTaskError):
             cause = getattr(error, "cause", error)
             if isinstance(cause, (RayActorError, DecodeFailed)):
-                return DecoderFailed(_line(cause), blame=True)
+                failure = DecoderFailed(_line(cause), blame=not isinstance(cause, ActorUnavailableError))
+                failure.__cause__ = cause
+                return failure
             return cause
         if isinstance(error, RayActorError):
             with self._lock:
@@ -182,7 +187,7 @@ class MonitorActor:
     def drain(self) -> dict[str, Any]:
         """Stop receiving; says whether it still does, and how many records are not delivered yet."""
         if self._monitor is None:
-            return {"receiving": False, "pending": 0}
+            return {"receiving": True, "pending": 0}  # not known yet
         self._monitor.stop_intake()
         return {"receiving": self._monitor.receiving, "pending": self._monitor.pending}
 

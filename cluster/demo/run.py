@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
-import subprocess
-import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +21,7 @@ from cluster.demo.data import DemoTable, load_tables
 from cluster.demo.progress import Progress
 from cluster.demo.proof import Verdict, compare, read_back
 from cluster.errors import CommandError
+from cluster.servers import embedded_server
 from protocols.kinetica.client import KineticaClient
 
 #: Rows per insert call.
@@ -72,8 +68,8 @@ def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
     traffic = [Traffic(table) for table in load_tables(limit)]
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tablecast-demo-")))
-        kinetica = stack.enter_context(_server("kinetica", "--monitor-port", "0"))
-        kronos = stack.enter_context(_server("kronos", "--data-dir", str(folder / "events")))
+        kinetica = stack.enter_context(embedded_server("kinetica", "--monitor-port", "0"))
+        kronos = stack.enter_context(embedded_server("kronos", "--data-dir", str(folder / "events")))
         say.line(f"table server at {kinetica}, event store at {kronos}")
         client = stack.enter_context(KineticaClient(kinetica))
         for each in traffic:
@@ -218,27 +214,3 @@ def _report(
 
 def _fields(verdict: Verdict) -> dict[str, int]:
     return {name: getattr(verdict, name) for name in ("inserted", "stored", "doubled", "lost")}
-
-
-@contextmanager
-def _server(kind: str, *options: str) -> Iterator[str]:
-    """Run ``tablecast serve`` in a process of its own; gives its URL."""
-    command = [sys.executable, "-m", "cluster", "serve", kind, "--port", "0", *options]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        timer = threading.Timer(30.0, process.kill)
-        timer.start()
-        first = process.stdout.readline()
-        timer.cancel()
-        match = re.search(r"https?://\S+?(?=[,;])", first)
-        if match is None:
-            raise CommandError(f"the embedded {kind} server did not start: {first.strip() or 'no output'}")
-        yield match[0]
-    finally:
-        process.terminate()
-        try:
-            process.wait(10.0)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
