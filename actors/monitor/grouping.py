@@ -65,8 +65,9 @@ class BlockBuilder:
         return full
 
     def due(self, now: float) -> Block | None:
-        """The open block, closed, if its linger has passed."""
-        return self._close() if self._frames and now >= self._opened + self._limits.linger else None
+        """The open block, closed, if its linger has passed, or the clock has stepped back behind its opening."""
+        waits = self._opened <= now < self._opened + self._limits.linger
+        return self._close() if self._frames and not waits else None
 
     def flush(self) -> Block | None:
         """The open block, closed, if there is one."""

@@ -90,15 +90,15 @@ class Spool:
         self._mutex = threading.Lock()
         try:
             self._db = self._open()
-            self._schemas = {text: id for id, text in self._db.execute("SELECT id, text FROM schema")}
             (self._bytes,) = self._db.execute(
                 "SELECT coalesce(sum(length(payload)), 0) FROM block"
             ).fetchone()
         except sqlite3.Error as error:
             self._lock_file.close()
-            raise SpoolError(
-                f"spool {self.directory}: {error}; move the directory away to start afresh"
-            ) from error
+            # An operational error (disk full, no rights) says nothing of what is stored; any other means damage.
+            blameless = isinstance(error, sqlite3.OperationalError)
+            advice = "check its disk and rights" if blameless else "move the directory away to start afresh"
+            raise SpoolError(f"spool {self.directory}: {error}; {advice}") from error
 
     def _open(self) -> sqlite3.Connection:
         db = sqlite3.connect(self.directory / "spool.db", isolation_level=None, check_same_thread=False)
@@ -136,14 +136,15 @@ class Spool:
             db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
             ends = [(b.feed, b.epoch, b.end, b.time + b.count) for b in blocks]
             db.executemany("INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", ends)
-        self._bytes += sum(len(b.payload) for b in blocks)
+        self._count(sum(len(b.payload) for b in blocks))
+
+    def _count(self, size: int) -> None:
+        with self._mutex:  # two threads append and delete; a bare += would lose one of two changes at once
+            self._bytes += size
 
     def _schema(self, text: str) -> int:
-        found = self._schemas.get(text)
-        if found is None:
-            # A rolled-back insert leaves nothing in the table, so remember only what the table has.
-            self._db.execute("INSERT OR IGNORE INTO schema (text) VALUES (?)", (text,))
-            (found,) = self._db.execute("SELECT id FROM schema WHERE text = ?", (text,)).fetchone()
+        self._db.execute("INSERT OR IGNORE INTO schema (text) VALUES (?)", (text,))
+        (found,) = self._db.execute("SELECT id FROM schema WHERE text = ?", (text,)).fetchone()
         return int(found)
 
     def end(self, feed: str) -> FeedEnd:
@@ -223,7 +224,7 @@ class Spool:
                     (feed, *position),
                 ).fetchall()
                 freed += sum(size for (size,) in rows)
-        self._bytes -= freed
+        self._count(-freed)
 
     def dead_letters(self) -> int:
         """How many records are kept as dead letters."""
@@ -232,7 +233,7 @@ class Spool:
         return int(count)
 
     def topics(self) -> list[str]:
-        """Topics at the source that this spool's monitors opened and did not clear."""
+        """Topics at the source that this spool's monitors opened last; they may not have been cleared."""
         with self._mutex:
             return [id for (id,) in self._db.execute("SELECT id FROM topic")]
 

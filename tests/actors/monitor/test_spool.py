@@ -1,0 +1,222 @@
+"""The spool: what it keeps, what it deletes, who may hold it, and that it equals a list that is never closed."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from actors.batch import Rejected
+from actors.block import Block
+from actors.errors import SpoolError, SpoolInUse
+from actors.monitor.spool import FeedEnd, Position, Spool
+
+SCHEMA = '{"definition": "{}", "properties": {}}'
+
+
+def block(
+    offset: int, count: int = 10, feed: str = "t", epoch: int = 1, time: int | None = None, size: int = 4
+) -> Block:
+    return Block(feed, epoch, offset, count, offset if time is None else time, "avro", SCHEMA, b"x" * size)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    spool = Spool(tmp_path / "spool")
+    yield spool
+    spool.close()
+
+
+def test_blocks_come_back_in_order_and_as_they_were(spool: Spool) -> None:
+    blocks = [block(0), block(10, 5), block(0, feed="u"), block(0, epoch=2), block(10, 1, epoch=2)]
+    spool.append(blocks)
+    assert spool.feeds() == ["t", "u"]
+    position, found = Position(), []
+    while (each := spool.next_block("t", position)) is not None:
+        found.append(each)
+        position = Position(each.epoch, each.end)
+    assert found == [b for b in blocks if b.feed == "t"]
+    assert spool.next_block("nothing", Position()) is None
+    assert spool.pending("t", Position(1, 10)) == (16, 12)
+    assert spool.bytes == 20
+
+
+def test_a_block_is_deleted_once_every_sink_is_past_it(spool: Spool) -> None:
+    spool.append([block(0), block(10)])
+    spool.advance({("a", "t"): Position(1, 20), ("b", "t"): Position(1, 10)}, {"t": Position(1, 10)}, ())
+    assert spool.next_block("t", Position()) == block(10)
+    assert spool.bytes == 4
+    assert (spool.cursor("a", "t"), spool.cursor("b", "t"), spool.cursor("c", "t")) == (
+        (1, 20),
+        (1, 10),
+        (0, 0),
+    )
+    spool.advance({("b", "t"): Position(1, 20)}, {"t": Position(1, 20)}, ())
+    assert spool.next_block("t", Position()) is None
+    assert spool.bytes == 0
+    assert spool.end("t") == FeedEnd(1, 20, 20)
+
+
+def test_rejects_become_dead_letters_before_their_block_goes(spool: Spool) -> None:
+    spool.append([block(0), block(10)])
+    reject = Rejected(3, "no such branch", b"frame")
+    spool.advance({("a", "t"): Position(1, 10)}, {"t": Position(1, 10)}, [(block(0).id, 0, reject)])
+    # Of two sinks both report it, the second when the block is gone already.
+    spool.advance({}, {}, [(block(0).id, 0, reject), (block(10).id, 10, Rejected(11, "r", b""))])
+    assert spool.dead_letters() == 2
+
+
+def test_a_failed_append_leaves_nothing(spool: Spool) -> None:
+    spool.append([block(0)])
+    with pytest.raises(Exception, match="UNIQUE"):
+        spool.append([block(10), block(0)])
+    assert spool.end("t") == FeedEnd(1, 10, 10)
+    assert spool.bytes == 4
+    spool.append([block(10)])
+    assert spool.next_block("t", Position(1, 10)) == block(10)
+
+
+def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
+    first = Spool(tmp_path)
+    first.append([block(0, epoch=7), block(10, epoch=7)])
+    first.advance({("a", "t"): Position(7, 10)}, {"t": Position(7, 10)}, [])
+    first.set_topics(["one", "two"])
+    first.set_topics(["two", "three"])
+    first.close()
+    first.close()
+    second = Spool(tmp_path)
+    assert second.cursor("a", "t") == Position(7, 10)
+    assert second.next_block("t", Position()) == block(10, epoch=7)
+    assert (second.end("t"), second.last_epoch(), second.bytes) == (FeedEnd(7, 20, 20), 7, 4)
+    assert sorted(second.topics()) == ["three", "two"]
+    second.close()
+
+
+def test_a_deletion_while_an_append_adds_up_is_counted(spool: Spool) -> None:
+    """The receiver appends while the dispatcher deletes: two changes of one number."""
+
+    class Payload(bytes):
+        def __len__(self) -> int:  # the moment between reading the sum and writing it back
+            spool.advance({}, {"t": Position(1, 10)}, ())
+            return super().__len__()
+
+    spool.append([block(0)])
+    spool.append([Block("t", 1, 10, 10, 10, "avro", SCHEMA, Payload(b"12345"))])
+    assert spool.bytes == 5
+
+
+HOLD = "import sys; from actors.monitor.spool import Spool; s = Spool(sys.argv[1]); print('held', flush=True); input()"
+
+
+def test_one_process_holds_a_spool_and_its_death_releases_it(tmp_path: Path) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(SpoolInUse, match="held by another process; stop that one first"):
+            Spool(tmp_path)
+    finally:
+        holder.kill()
+        holder.communicate(timeout=10)
+    Spool(tmp_path).close()
+
+
+def test_damage_says_what_to_do_and_gives_the_lock_back(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").write_bytes(b"no database at all, but long enough to be looked at" * 40)
+    for _ in range(2):
+        with pytest.raises(SpoolError, match=f"spool {tmp_path}: .*not a database; move the directory away"):
+            Spool(tmp_path)
+
+
+def test_a_place_that_cannot_be_used_is_no_reason_to_move_data_away(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SpoolError, match="check the path and its rights"):
+        Spool(tmp_path / "file" / "spool")
+    (tmp_path / "spool" / "spool.db").mkdir(parents=True)
+    with pytest.raises(SpoolError, match="unable to open database file; check its disk and rights"):
+        Spool(tmp_path / "spool")
+
+
+FEEDS = st.sampled_from(["t", "t.updates"])
+SINKS = ("a", "b")
+
+
+class SpoolAgainstLists(RuleBasedStateMachine):
+    """A spool that may be closed and opened at any point holds what lists in memory hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.mkdtemp(dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+        self.spool = Spool(self.directory)
+        self.blocks: dict[str, list[Block]] = {}
+        self.ends: dict[str, FeedEnd] = {}
+        self.cursors: dict[tuple[str, str], Position] = {}
+        self.dead: set[tuple[str, int, int]] = set()
+        self.epoch = 1
+
+    @rule(feeds=st.lists(FEEDS, min_size=1, max_size=4), count=st.integers(1, 9), size=st.integers(0, 50))
+    def append(self, feeds: list[str], count: int, size: int) -> None:
+        batch = []
+        for feed in feeds:
+            epoch, offset, time = self.ends.get(feed, FeedEnd())
+            start = offset if epoch == self.epoch else 0
+            batch.append(block(start, count, feed, self.epoch, time, size))
+            self.ends[feed] = FeedEnd(self.epoch, start + count, time + count)
+        self.spool.append(batch)
+        for each in batch:
+            self.blocks.setdefault(each.feed, []).append(each)
+
+    @rule()
+    def begin_epoch(self) -> None:
+        self.epoch = max(self.epoch, self.spool.last_epoch()) + 1
+
+    @precondition(lambda self: any(self.blocks.values()))
+    @rule(data=st.data(), sink=st.sampled_from(SINKS), reject=st.booleans())
+    def acknowledge(self, data: st.DataObject, sink: str, reject: bool) -> None:
+        feed = data.draw(st.sampled_from(sorted(feed for feed, held in self.blocks.items() if held)))
+        done = data.draw(st.sampled_from(self.blocks[feed]))
+        position = max(Position(done.epoch, done.end), self.cursors.get((sink, feed), Position()))
+        self.cursors[sink, feed] = position
+        behind = min(self.cursors.get((each, feed), Position()) for each in SINKS)
+        rejects = [(done.id, done.time, Rejected(done.offset, "why", b"f"))] if reject else []
+        self.spool.advance({(sink, feed): position}, {feed: behind}, rejects)
+        self.dead |= {done.id for _ in rejects}
+        self.blocks[feed] = [b for b in self.blocks[feed] if (b.epoch, b.offset) >= behind]
+
+    @rule()
+    def reopen(self) -> None:
+        self.spool.close()
+        self.spool = Spool(self.directory)
+
+    @invariant()
+    def holds_the_same(self) -> None:
+        assert self.spool.feeds() == sorted(self.ends)
+        assert self.spool.bytes == sum(len(b.payload) for held in self.blocks.values() for b in held)
+        assert self.spool.dead_letters() == len(self.dead)
+        for feed, end in self.ends.items():
+            assert self.spool.end(feed) == end
+            for sink in SINKS:
+                cursor = self.cursors.get((sink, feed), Position())
+                assert self.spool.cursor(sink, feed) == cursor
+                rest = [b for b in self.blocks[feed] if (b.epoch, b.offset) >= cursor]
+                assert self.spool.next_block(feed, cursor) == (rest[0] if rest else None)
+                sizes = sum(b.count for b in rest), sum(len(b.payload) for b in rest)
+                assert self.spool.pending(feed, cursor) == sizes
+
+    def teardown(self) -> None:
+        self.spool.close()
+        shutil.rmtree(self.directory)
+
+
+SpoolAgainstLists.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+test_spool_against_lists = SpoolAgainstLists.TestCase
