@@ -58,6 +58,7 @@ class _Reader:
         self.end: Ints = lengths.cumsum()
         self.at: Ints = self.end - lengths
         self.sound: Bools = np.ones(len(frames), np.bool_)
+        self._even = pa.array(np.arange(0, 2 * len(frames), 2))
         self._read: dict[str, Callable[[Bools | None], tuple[Any, ...]]] = {
             "int": self._int,
             "long": self._long,
@@ -71,15 +72,16 @@ class _Reader:
         valid = self._branch() if column.nullable else None
         bitmap = None if valid is None else pa.py_buffer(np.packbits(valid, bitorder="little"))
         buffers = self._read[column.base](valid)
-        if column.base != "string":
-            return pa.Array.from_buffers(WIRE_TYPES[column.base], len(self.at), [bitmap, *buffers])
+        kind = WIRE_TYPES[column.base]
+        if column.base != "string" or not len(buffers[1]) or np.frombuffer(buffers[1], np.uint8).max() < 0x80:
+            return pa.Array.from_buffers(kind, len(self.at), [bitmap, *buffers])
         binary = pa.Array.from_buffers(pa.large_binary(), len(self.at), [bitmap, *buffers])
         try:
-            return binary.cast(pa.large_string())
+            return binary.cast(kind)  # checks that it is UTF-8
         except pa.ArrowInvalid:
             texts = [_utf8(value) for value in binary.to_pylist()]
             self.sound &= np.fromiter((text is not False for text in texts), np.bool_, len(texts))
-            return pa.array([text or "" for text in texts], pa.large_string(), mask=_inverse(valid))
+            return pa.array([text or "" for text in texts], kind, mask=None if valid is None else ~valid)
 
     def _peek(self, dtype: str) -> Any:
         """The value of `dtype` at every cursor, whatever its alignment."""
@@ -139,7 +141,7 @@ class _Reader:
             pa.large_binary(), len(bounds) - 1, [None, pa.py_buffer(bounds), self.buffer]
         )
         self.at += lengths
-        taken = both.take(pa.array(np.arange(0, len(bounds) - 1, 2)))
+        taken = both.take(self._even)
         return tuple(taken.buffers()[1:])
 
     def _varint(self, valid: Bools | None) -> Ints:
@@ -152,8 +154,11 @@ class _Reader:
         stops = ~word & np.uint64(0x8080808080808080)
         # All bits up to the end of the first byte without a continuation bit; all 64 if none of eight is.
         used = stops ^ (stops - np.uint64(1))
-        length = (np.bitwise_count(used) >> 3).astype(np.int64)
-        value = _pack_sevens(word & used)
+        length = np.bitwise_count(used).astype(np.int64)
+        length >>= 3
+        word &= used
+        word &= np.uint64(0x7F7F7F7F7F7F7F7F)
+        value = _pack_sevens(word)
         (long,) = np.nonzero(stops == 0)
         if len(long):
             at = self.at[long]
@@ -168,14 +173,33 @@ class _Reader:
 
 
 def _pack_sevens(word: Words) -> Words:
-    """Close the gaps of the continuation bits: eight groups of 7 bits become one number of 56."""
-    word = (word & np.uint64(0x007F007F007F007F)) | ((word & np.uint64(0x7F007F007F007F00)) >> np.uint64(1))
-    word = (word & np.uint64(0x00003FFF00003FFF)) | ((word & np.uint64(0x3FFF00003FFF0000)) >> np.uint64(2))
-    return (word & np.uint64(0x000000000FFFFFFF)) | ((word & np.uint64(0x0FFFFFFF00000000)) >> np.uint64(4))
+    """Close the gaps of the continuation bits, in place: eight groups of 7 bits become one number of 56."""
+    largest = word.max()
+    # Moving the high part h of a pair down by k bits is subtracting h - (h >> k) = (h >> k) * (2**k - 1).
+    high = word & np.uint64(0x7F007F007F007F00)
+    high >>= np.uint64(1)
+    word -= high
+    if largest >> np.uint64(16):
+        np.bitwise_and(word, np.uint64(0x3FFF00003FFF0000), out=high)
+        high >>= np.uint64(2)
+        high *= np.uint64(3)
+        word -= high
+    if largest >> np.uint64(32):
+        np.bitwise_and(word, np.uint64(0x0FFFFFFF00000000), out=high)
+        high >>= np.uint64(4)
+        high *= np.uint64(15)
+        word -= high
+    return word
 
 
 def _unzigzag(value: Words) -> Ints:
-    return ((value >> np.uint64(1)) ^ (np.uint64(0) - (value & np.uint64(1)))).view(np.int64)
+    """Turn 0, 1, 2, 3, ... into 0, -1, 1, -2, ..., in place."""
+    sign = (value & np.uint64(1)).view(np.int64)
+    np.negative(sign, out=sign)
+    value >>= np.uint64(1)
+    signed: Ints = value.view(np.int64)
+    signed ^= sign
+    return signed
 
 
 def _utf8(value: bytes | None) -> str | bool | None:
@@ -184,7 +208,3 @@ def _utf8(value: bytes | None) -> str | bool | None:
         return value if value is None else value.decode()
     except UnicodeDecodeError:
         return False
-
-
-def _inverse(valid: Bools | None) -> Bools | None:
-    return None if valid is None else ~valid

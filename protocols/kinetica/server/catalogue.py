@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from protocols.kinetica.server.errors import RequestError
 from protocols.kinetica.server.table import Table, check_columns
@@ -81,16 +82,14 @@ class Catalogue:
         self._schemas = {DEFAULT_SCHEMA}
         self._monitors: dict[str, Monitor] = {}
         if data_dir is not None:
-            self._load(data_dir)
+            self._lock_file = _locked(data_dir)
+            try:
+                self._load(data_dir)
+            except BaseException:
+                self.close()
+                raise
 
     def _load(self, data_dir: Path) -> None:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        self._lock_file = open(data_dir / "lock", "w")  # noqa: SIM115 - held open until close
-        try:
-            fcntl.flock(self._lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            self._lock_file.close()
-            raise OSError(error.errno, f"{data_dir} is in use by another table server") from error
         if (data_dir / "schemas.json").exists():
             self._schemas |= set(json.loads((data_dir / "schemas.json").read_text()))
         for path in sorted(data_dir.glob("*.sqlite")):
@@ -262,3 +261,15 @@ class Catalogue:
         """All monitors, or those of one table, in the order of their creation."""
         with self._lock:
             return [m for m in self._monitors.values() if table is None or m.table is table]
+
+
+def _locked(data_dir: Path) -> TextIO:
+    """A file in `data_dir`, which is made if need be, locked until it is closed or the process ends."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    lock_file = open(data_dir / "lock", "w")  # noqa: SIM115 - the catalogue closes it
+    try:
+        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        lock_file.close()
+        raise OSError(error.errno, f"{data_dir} is in use by another table server") from error
+    return lock_file

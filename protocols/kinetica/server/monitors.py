@@ -7,6 +7,7 @@ count, if it is not zero; dropping and altering a table publish nothing.
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from protocols.kinetica.server.table import Insertion, Table
 
 Request = dict[str, Any]
 Response = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 _COUNT = json.loads(wire.COUNT_SCHEMA)
 _UNSUPPORTED = (
@@ -42,15 +45,20 @@ class Monitors:
 
     def inserted(self, table: Table, outcome: Insertion, frames: Sequence[bytes]) -> None:
         """Publish the new rows of a table, and how many existing ones the insert replaced."""
-        messages: list[tuple[str, Sequence[bytes]]] = []
-        for monitor in self._active(table, "insert") if outcome.inserted else ():
-            if monitor.expression or outcome.inserted != len(frames):
-                rows: Sequence[bytes] = table.frames(monitor.expression, first_id=outcome.first)
-            else:
-                rows = frames
-            messages.append((monitor.topic_id, rows))
+        monitors = self._active(table, "insert") if outcome.inserted else []
+        messages = [(monitor.topic_id, self._rows(monitor, outcome, frames)) for monitor in monitors]
         self._publisher.publish([(topic, rows) for topic, rows in messages if rows])
         self.updated(table, outcome.updated)
+
+    @staticmethod
+    def _rows(monitor: Monitor, outcome: Insertion, frames: Sequence[bytes]) -> Sequence[bytes]:
+        if not monitor.expression and outcome.inserted == len(frames):
+            return frames
+        try:
+            return monitor.table.frames(monitor.expression, first_id=outcome.first)
+        except RequestError as error:  # the rows are in, so it must not look as if the insert had failed
+            _log.warning("monitor %s of %s misses an insert: %s", monitor.topic_id, monitor.table.name, error)
+            return ()
 
     def updated(self, table: Table, count: int) -> None:
         """Publish the number of updated rows."""

@@ -37,8 +37,9 @@ DEFAULT_MAX_GET_RECORDS = 1_000_000
 #: cores.
 THREADS = 32
 
-#: Seconds that starting and stopping may take.
+#: Seconds that starting and stopping may take, and of these, how long stopping waits for replies to be sent.
 LIFECYCLE_TIMEOUT = 30.0
+SHUTDOWN_TIMEOUT = 10.0
 
 
 class TableServer:
@@ -113,7 +114,7 @@ class TableServer:
 
     async def _listen(self) -> int:
         frontend = Frontend(self._routes(), self._executor, *self._credentials)
-        self._runner = web.AppRunner(frontend.app, access_log=None)
+        self._runner = web.AppRunner(frontend.app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
         await self._runner.setup()
         try:
             await web.TCPSite(self._runner, self._host, self._port).start()

@@ -113,8 +113,8 @@ def describe_invalid(column: Column, value: Any) -> str:
 @lru_cache(maxsize=4096)
 def _validator(column: Column) -> Callable[[Any], bool] | None:
     name, arguments = split_property(specific_type(column))
-    if name in _INTEGER_RANGES:
-        low, high = _INTEGER_RANGES[name]
+    if column.base == "int":
+        low, high = _INTEGER_RANGES.get(name, _INT_RANGE)
         return lambda value: bool(low <= value <= high)
     if name in _CHAR_SIZES:
         size = _CHAR_SIZES[name]

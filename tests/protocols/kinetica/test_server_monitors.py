@@ -118,6 +118,18 @@ def test_filter_expression(db: gpudb.GPUdb, make_table: Make, subscriber: Subscr
     assert len(table) == 6
 
 
+def test_an_expression_that_fails_on_a_row_does_not_fail_the_insert(
+    subscriber: Subscriber, db: gpudb.GPUdb, make_table: Make
+) -> None:
+    table = make_table(["id", "long"])
+    topic = db.create_table_monitor(table.name, {"expression": "abs(id) > 0"})["topic_id"]
+    subscriber.subscribe(topic)
+    table.insert_records([[-(2**63)]])  # whose absolute value is no 64-bit integer
+    table.insert_records([[1]])
+    assert subscriber.receive() == (topic, [b"\x02"])
+    assert len(table) == 2
+
+
 def test_large_batches_are_split(subscriber: Subscriber, db: gpudb.GPUdb, make_table: Make) -> None:
     table = make_table(["id", "int"])
     topic = db.create_table_monitor(table.name)["topic_id"]

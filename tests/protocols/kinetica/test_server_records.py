@@ -11,6 +11,8 @@ from typing import Any
 import gpudb
 import pytest
 
+from protocols.kinetica.server import sql
+
 Make = Callable[..., Any]
 
 
@@ -130,6 +132,17 @@ def test_expressions_cannot_leave_their_table(db: gpudb.GPUdb, make_table: Make,
     assert "cannot evaluate" in message(db.delete_records(table.name, [expression]))
     assert "cannot evaluate" in message(db.update_records(table.name, [expression], [{"id": "3"}]))
     assert rows(table) == [[1], [2]]
+
+
+def test_an_expression_has_a_deadline(
+    db: gpudb.GPUdb, make_table: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "DEADLINE", 0.2)
+    table = make_table(["id", "int"])
+    table.insert_records([[i] for i in range(10_000)])
+    expression = "(select count(*) from rows a, rows b, rows c where a.id + b.id + c.id < records.id) = 0"
+    assert "took longer than" in message(db.get_records(table.name, options={"expression": expression}))
+    assert len(table.get_records()) == 10_000
 
 
 def test_primary_keys(db: gpudb.GPUdb, make_table: Make) -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocols.kinetica.server.rows import codec_of
+from protocols.kinetica.server.rows import FEW, codec_of
 from protocols.kinetica.server.sql import compare_numbers
 from protocols.kinetica.server.values import find_invalid, from_text, to_text
 from protocols.kinetica.types import Column, TableType
@@ -113,6 +113,23 @@ TYPE = TableType(
         Column("b", "bytes"),
     )
 )
+
+
+@given(ROWS, st.data())
+def test_few_and_many_records_are_judged_alike(rows: list[dict[str, Any]], data: st.DataObject) -> None:
+    codec = codec_of(TYPE)
+    frames = [bytearray(codec.encode(row)) for row in rows]
+    for frame in frames:
+        if data.draw(st.booleans()):
+            frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    mutated = [bytes(frame) for frame in frames]
+    filler = codec.encode({"i": 0, "l": None, "d": 0.0, "f": None, "s": None, "b": b""})
+    columns, problems = codec.inspect([*mutated, *[filler] * FEW])
+    for index, frame in enumerate(mutated):
+        alone, problem = codec.inspect([frame])
+        assert bool(problem) == (index in problems)
+        if not problem:
+            assert repr([values[0] for values in alone]) == repr([values[index] for values in columns])
 
 
 @given(ROWS)
