@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -21,23 +22,27 @@ from protocols.kronos.server.store import Store, connect
 from protocols.kronos.wire import Range
 
 
-def prefixes_of_equal_salt() -> tuple[str, str]:
-    """Two feeds whose events of equal time and offset get the same tail."""
-    seen: dict[int, str] = {}
-    for epoch in range(100_000):
+def prefixes_of_equal_salt(count: int) -> list[str]:
+    """Feeds whose events of equal time and offset get the same tail."""
+    seen: dict[int, list[str]] = defaultdict(list)
+    for epoch in range(1_000_000):
         prefix = f"p/f/{epoch}"
-        other = seen.setdefault(zlib.crc32(prefix.encode()) % 65536, prefix)
-        if other != prefix:
-            return other, prefix
-    raise AssertionError("no two prefixes of equal salt")
+        group = seen[zlib.crc32(prefix.encode()) % 65536]
+        group.append(prefix)
+        if len(group) == count:
+            return group
+    raise AssertionError("no prefixes of equal salt")
 
 
-PREFIXES = [*prefixes_of_equal_salt(), "p/g/1", ""]
+COLLIDING = prefixes_of_equal_salt(4)
+PREFIXES = [*COLLIDING[:3], "p/g/1", ""]
 
 times = st.one_of(
     st.integers(-3, 12), st.sampled_from([wire.MIN_TIME, wire.MIN_TIME + 1, wire.MAX_TIME - 1, wire.MAX_TIME])
 )
-offsets = st.one_of(st.integers(0, 30), st.sampled_from([2**44 - 1, 2**44, 10**18 - 1, 10**18]))
+offsets = st.one_of(
+    st.integers(0, 2), st.integers(0, 30), st.sampled_from([2**44 - 1, 2**44, 10**18 - 1, 10**18])
+)
 origins = st.one_of(
     st.builds("{}/{}".format, st.sampled_from(PREFIXES), offsets),
     st.sampled_from(["opaque", "a/07", "a/", "a/7", "7", "é/1", "a/٣", "a/-1", "\u0000"]),
@@ -183,6 +188,25 @@ class StoreAgainstList(RuleBasedStateMachine):
 
 StoreAgainstList.TestCase.settings = settings(max_examples=150, stateful_step_count=20, deadline=None)
 TestStoreAgainstList = StoreAgainstList.TestCase
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_equal_tails_get_ids_of_their_own(monkeypatch: pytest.MonkeyPatch, together: bool) -> None:
+    monkeypatch.setattr(store_module, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(store_module, "SMALL_CHUNK_BYTES", 0)
+    connection = connect(Path(":memory:"))
+    store, encoder = Store(connection), Encoder()
+    events = [{"@time": 1, "@origin": f"{prefix}/0"} for prefix in COLLIDING]
+    for part in [events] if together else [[event] for event in events]:
+        assert all(store.put("k", "s", encoder.encode(part, [])))
+    stream = store.stream_id("k", "s")
+    assert stream is not None
+    page = store.page(stream, (wire.first_key(0), wire.first_key(2)), 10, False)
+    stored = [orjson.loads(line) for line in page.data.splitlines()]
+    assert {event["@origin"] for event in stored} == {event["@origin"] for event in events}
+    tails = [wire.key_of_id(event["@id"]) for event in stored]
+    assert tails == list(range(tails[0], tails[0] + 4))
+    connection.close()
 
 
 def test_a_long_feed_costs_one_range_and_full_chunks(tmp_path: Path) -> None:
