@@ -23,6 +23,7 @@ class ReorderBuffer(Generic[Item]):
     def __init__(self, feed: str) -> None:
         self.feed = feed
         self.owner: Owner | None = None
+        self._attached = False
         self._last: BlockId | None = None
         self._waiting: dict[BlockId | None, tuple[BlockId, Item]] = {}
 
@@ -39,7 +40,7 @@ class ReorderBuffer(Generic[Item]):
         """
         if self.owner is not None and owner[0] < self.owner[0]:
             raise StaleOwner(f"{self.feed} is owned by a newer monitor ({self.owner[0]}, this is {owner[0]})")
-        if owner != self.owner:
+        if owner != self.owner or not self._attached:
             raise NotAttached(f"{self.feed}: session {owner} is not attached")
 
     def attach(self, owner: Owner) -> list[Item]:
@@ -51,13 +52,34 @@ class ReorderBuffer(Generic[Item]):
             raise StaleOwner(
                 f"{self.feed} is owned by a newer monitor or session ({self.owner}, this is {owner})"
             )
+        self.owner, self._last = owner, None
+        self._attached = True
+        return self._abandon()
+
+    def detach(self, owner: Owner) -> list[Item]:
+        """End `owner`'s session, if it is the attached one: nothing may follow a block that failed.
+
+        Returns what waited.
+        """
+        if owner != self.owner:
+            return []
+        self._attached = False
+        return self._abandon()
+
+    def _abandon(self) -> list[Item]:
         abandoned = [item for _, item in self._waiting.values()]
-        self.owner, self._last, self._waiting = owner, None, {}
+        self._waiting = {}
         return abandoned
 
     def offer(self, owner: Owner, block: BlockId, previous: BlockId | None, item: Item) -> list[Item]:
-        """Take a block; returns the items that are now in order, possibly none. Raises as :meth:`check`."""
+        """Take a block; returns the items that are now in order, possibly none.
+
+        Raises as :meth:`check`, and :class:`NotAttached` for a block that the session has already had: it could
+        only wait for ever.
+        """
         self.check(owner)
+        if self._last is not None and block <= self._last:
+            raise NotAttached(f"{self.feed}: {block} came twice; attach anew")
         self._waiting[previous] = (block, item)
         ready = []
         while self._last in self._waiting:

@@ -45,6 +45,7 @@ class Delivery:
 
 @dataclass(slots=True)
 class _Work:
+    owner: Owner
     batch: Batch
     done: asyncio.Future[Receipt]
 
@@ -57,6 +58,8 @@ class _Feed:
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: (epoch, offset) before which everything is durable.
     durable: tuple[int, int] | None = None
+    #: Whether this session's receipts named records that did not decode.
+    rejects: bool = False
     task: asyncio.Task[None] | None = None
 
 
@@ -90,7 +93,8 @@ class Writer:
         """Begin a session of `owner` for `feed`.
 
         Waits until a block of an earlier session that is being sent has ended. Returns the (epoch, offset) before
-        which everything is known to be durable, or None after a restart. Raises :class:`StaleOwner`.
+        which everything is known to be durable; None after a restart, and after rejects: their receipts may have
+        been lost, and only sending the blocks again brings them back. Raises :class:`StaleOwner`.
         """
         state = self._feeds.get(feed)
         if state is None:
@@ -98,6 +102,8 @@ class Writer:
             state.task = asyncio.create_task(self._send_feed(state))
         self._abandon(state.buffer.attach(owner), state)
         async with state.sending:
+            if state.rejects:
+                state.durable, state.rejects = None, False
             return state.durable
 
     def _abandon(self, waiting: list[_Work], state: _Feed) -> None:
@@ -105,7 +111,9 @@ class Writer:
             waiting.append(state.ready.get_nowait())
         for work in waiting:
             if not work.done.done():
-                work.done.set_exception(NotAttached(f"{state.buffer.feed}: another session has taken over"))
+                work.done.set_exception(
+                    NotAttached(f"{state.buffer.feed}: the session has ended; attach anew")
+                )
 
     async def write(self, owner: Owner, block: BlockId, previous: BlockId | None, batch: Batch) -> Receipt:
         """Deliver `batch` after its predecessor; returns when it is durable.
@@ -118,26 +126,26 @@ class Writer:
         if state is None:
             raise NotAttached(f"{block.feed} is not attached")
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
-        for work in state.buffer.offer(owner, block, previous, _Work(batch, done)):
+        for work in state.buffer.offer(owner, block, previous, _Work(owner, batch, done)):
             state.ready.put_nowait(work)
-        return await done
+        # Shielded: a caller that gives up must not leave a hole in the order.
+        return await asyncio.shield(done)
 
     async def _send_feed(self, state: _Feed) -> None:
         while True:
             work = await state.ready.get()
             async with state.sending:
-                if work.done.done():
-                    continue
                 try:
                     await self._deliver(work.batch)
                 except Exception as error:
                     message = f"{state.buffer.feed}: {error}"
                     work.done.set_exception(DeliveryRefused(message))
-                    # What follows must not overtake it: the owner parks the feed or attaches anew.
-                    self._abandon([], state)
+                    # What follows must not overtake it, nor what is still to come.
+                    self._abandon(state.buffer.detach(work.owner), state)
                     continue
                 batch = work.batch
                 state.durable = (batch.id.epoch, batch.id.offset + batch.count)
+                state.rejects |= bool(batch.rejects)
                 self._delivered += 1
                 self._deliveries.append(Delivery(self._delivered, batch.id, batch.count, self._clock()))
                 work.done.set_result(Receipt(batch.time, batch.rejects))
