@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import DeliveryRefused, NotAttached, StaleOwner
-from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Lane, LaneState
+from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Lane
 from actors.monitor.spool import Position, Spool
 
 log = logging.getLogger(__name__)
@@ -139,6 +139,9 @@ class Dispatcher:
 
     def run(self) -> None:
         """Work until :meth:`stop`, or until a newer owner of the feeds shows itself (then :attr:`stale` is set)."""
+        # A sink that held blocks back may be gone since the last run, and nothing else would delete them.
+        self._moved = {key: lane.cursor for key, lane in self._lanes.items()}
+        self._save()
         for lane in list(self._lanes.values()):
             self._pump(lane)
         while not self._stopping:
@@ -149,8 +152,8 @@ class Dispatcher:
                 heapq.heappop(self._timers).action()
         self._save()
 
-    def _after(self, delay: float, action: Callable[[], None]) -> None:
-        heapq.heappush(self._timers, _Timer(time.monotonic() + delay, next(self._order), action))
+    def _at(self, due: float, action: Callable[[], None]) -> None:
+        heapq.heappush(self._timers, _Timer(due, next(self._order), action))
 
     def _stop(self) -> None:
         self._stopping = True
@@ -169,8 +172,7 @@ class Dispatcher:
 
     def _pump(self, lane: Lane) -> None:
         """Do whatever the lane can do now."""
-        now = time.monotonic()
-        if lane.wants_attach(now):
+        if lane.wants_attach(time.monotonic()):
             session = lane.attaching()
             self._transport.attach(
                 lane.sink,
@@ -178,8 +180,6 @@ class Dispatcher:
                 session,
                 self._later(lambda result: self._attached(lane, session, result)),
             )
-        elif lane.state is LaneState.DETACHED:
-            self._after(lane.not_before - now, lambda: self._pump(lane))
         while lane.wants_block():
             block = self._spool.next_block(lane.feed, lane.read_position)
             if block is None:
@@ -213,7 +213,8 @@ class Dispatcher:
         if isinstance(result, DecoderFailed):
             again = lane.decode_failed(session, block.id, str(result), result.blame)
             if again is not None:
-                self._after(again.delay, lambda: self._write_again(lane, session, block, again.previous))
+                due = time.monotonic() + again.delay
+                self._at(due, lambda: self._write_again(lane, session, block, again.previous))
         elif isinstance(result, DeliveryRefused):
             log.error("%s to %s parked: %s", lane.feed, lane.sink, result)
             lane.park(str(result))
@@ -237,8 +238,8 @@ class Dispatcher:
             return
         if not isinstance(error, NotAttached):
             log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error)
-        lane.writer_failed(session, str(error), time.monotonic())
-        self._pump(lane)
+        if lane.writer_failed(session, str(error), time.monotonic()):
+            self._at(lane.not_before, lambda: self._pump(lane))
 
     # -- cursors ------------------------------------------------------------------------------------------------
 
@@ -246,7 +247,7 @@ class Dispatcher:
         self._moved[lane.sink, lane.feed] = lane.cursor
         if self._save_due is None:
             self._save_due = time.monotonic() + SAVE_INTERVAL
-            self._after(SAVE_INTERVAL, self._save)
+            self._at(self._save_due, self._save)
 
     def _save(self) -> None:
         self._save_due = None

@@ -160,13 +160,17 @@ class Lane:
             return None
         return Resend(flight.previous, self._backoff.delay(flight.failures))
 
-    def writer_failed(self, session: int, reason: str, now: float) -> None:
-        """The writer died, is out of reach or forgot us: back off, then attach and send again."""
+    def writer_failed(self, session: int, reason: str, now: float) -> bool:
+        """The writer died, is out of reach or forgot us: back off, then attach and send again.
+
+        Returns whether this session ended by it; then :attr:`not_before` says when to attach.
+        """
         if session != self.session or self.state is LaneState.PARKED:
-            return
+            return False
         self._failures += 1
         self._reset(LaneState.DETACHED, reason)
         self._not_before = now + self._backoff.delay(self._failures)
+        return True
 
     def park(self, reason: str) -> None:
         """Stop this lane for good; its blocks stay in the spool."""
