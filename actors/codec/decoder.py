@@ -51,10 +51,10 @@ class Decoder:
             raise DecodeFailed(f"{block.id}: unknown block format {block.format!r}")
         try:
             decoded = _codec(block.schema).decode(msgpack.unpackb(block.payload))
+            rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
+            batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects)
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame
             raise DecodeFailed(f"{block.id}: {type(error).__name__}: {error}") from error
-        rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
-        batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects)
         self.stats.blocks += 1
         self.stats.records += block.count
         self.stats.rejects += len(rejects)
