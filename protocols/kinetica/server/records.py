@@ -64,9 +64,11 @@ class Records:
         info = {f"error_{index}": reason for index, reason in sorted(errors.items())}
         if errors:
             info["bad_record_indices"] = ",".join(map(str, sorted(errors)))
-        ids = opt.flag(options, "return_record_ids") and not dry_run
+        ids: list[int] = []
+        if opt.flag(options, "return_record_ids") and not dry_run:
+            ids = sorted(set(outcome.ids) - {outcome.first + index for index in outcome.collided})
         return {
-            "record_ids": [f"{record_id:016x}" for record_id in outcome.ids] if ids else [],
+            "record_ids": [f"{record_id:016x}" for record_id in ids],
             "count_inserted": outcome.inserted,
             "count_updated": outcome.updated,
             "info": info,

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
 from typing import Any
 
 import gpudb
@@ -127,15 +129,19 @@ def test_too_large_a_body_is_refused_before_it_is_read(server: TableServer) -> N
 
 def test_connections_are_kept_alive_and_fast(server: TableServer) -> None:
     body = wire.encode(HAS_TABLE.request, {"table_name": "x", "options": {}})
-    with requests.Session() as session:
-        started = time.monotonic()
+    headers = {"Content-type": wire.BINARY, "Accept": wire.BINARY}
+    seconds = []
+    with closing(HTTPConnection("127.0.0.1", server.port, timeout=10)) as connection:
+        connection.connect()
+        first_socket = connection.sock
         for _ in range(50):
-            headers = {"Content-type": wire.BINARY, "Accept": wire.BINARY}
-            reply = session.post(server.url + "/has/table", data=body, headers=headers, timeout=10)
-            assert reply.headers.get("Connection") != "close"
-        # A reply written in two pieces costs 40 ms on a kept-alive connection.
-        assert (time.monotonic() - started) / 50 < 0.035
-        assert len(session.adapters["http://"].poolmanager.pools) == 1
+            started = time.monotonic()
+            connection.request("POST", "/has/table", body, headers)
+            assert connection.getresponse().read()
+            seconds.append(time.monotonic() - started)
+        assert connection.sock is first_socket
+    # A reply written in two pieces costs 40 ms each time, whatever else the machine is doing.
+    assert min(seconds) < 0.035
 
 
 def test_credentials() -> None:

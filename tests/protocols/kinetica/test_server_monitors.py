@@ -30,6 +30,7 @@ class Subscriber:
 
     def __init__(self, db: gpudb.GPUdb, server: TableServer) -> None:
         self._db = db
+        self._probes: set[str] = set()
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.SUB)
         self.socket.set(zmq.RCVTIMEO, int(DEADLINE * 1000))
@@ -48,13 +49,14 @@ class Subscriber:
             assert time.monotonic() < deadline
             probe.insert_records([[1]])
         probe.clear()
-        self.socket.unsubscribe(monitor)
-        while self.socket.poll(50):
-            self.socket.recv_multipart()
+        self._probes.add(monitor)
 
     def receive(self) -> tuple[str, list[bytes]]:
-        topic, *frames = self.socket.recv_multipart()
-        return topic.decode(), frames
+        """The next message that is not a probe's."""
+        while True:
+            topic, *frames = self.socket.recv_multipart()
+            if topic.decode() not in self._probes:
+                return topic.decode(), frames
 
     def close(self) -> None:
         self.socket.close()

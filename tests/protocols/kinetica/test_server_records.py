@@ -175,6 +175,8 @@ def test_insert_options(db: gpudb.GPUdb, make_table: Make) -> None:
     )
     records = [{"id": i, "c": "a"} for i in (1, 2)]
     assert len(set(insert_json(db, table, *records, return_record_ids="true")["record_ids"])) == 2
+    again = insert_json(db, table, *records, return_record_ids="true", ignore_existing_pk="true")
+    assert (again["record_ids"], again["count_inserted"]) == ([], 0)
     good, bad = {"id": 3, "c": "ééé", "n": 1}, {"id": 4, "c": "ok", "n": 300}
     assert message(insert_json(db, table, good)) == "record 0: column c: 'ééé' is not a valid char4"
     assert insert_json(db, table, good, truncate_strings="true")["count_inserted"] == 1
