@@ -201,6 +201,7 @@ def measure(rounds: int) -> dict[str, list[float]]:
     def note(what: str, rate: float) -> None:
         rates.setdefault(what, []).append(rate)
 
+    # Not where the system keeps temporary files: that may be memory.
     with tempfile.TemporaryDirectory(dir=".") as directory, server(directory) as port:
         bare = BareSqlite(Path(directory) / "bare.sqlite")
         for i in range(rounds):

@@ -47,10 +47,6 @@ def report(
 
 
 def _text(value: object) -> str:
-    return (
-        f"{value:,.0f}"
-        if isinstance(value, float) and abs(value) >= 100
-        else f"{value:.3g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

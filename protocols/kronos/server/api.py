@@ -138,8 +138,8 @@ class Api:
             return call.reply(fields, refusal.status, **refusal.headers)
         except (ValueError, RecursionError) as error:
             return call.reply({"@success": False, "@errors": [_text(error)]}, 400)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+        except ConnectionError:  # the client is gone, nobody reads the reply
+            return web.Response(status=400)
         except Exception:
             logger.exception("event store: %s failed", path)
             return call.reply({"@success": False, "@errors": ["internal error, see the server's log"]}, 500)
@@ -344,7 +344,8 @@ class Api:
                 await _send(response, buffer)
         except Exception as error:
             # Only a reply without its end tells the client that it is not complete.
-            logger.warning("event store: a streamed reply broke off: %s: %s", type(error).__name__, error)
+            level = logging.INFO if isinstance(error, ConnectionError) else logging.WARNING
+            logger.log(level, "event store: a streamed reply broke off: %s: %s", type(error).__name__, error)
             if call.request.transport is not None:
                 call.request.transport.abort()
         return response

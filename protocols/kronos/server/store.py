@@ -97,6 +97,7 @@ class Reader:
         return None if row is None else int(row[0])
 
     def streams(self, namespace: str) -> list[str]:
+        """The streams that were ever written to, in the order of their names."""
         rows = self._connection.execute(
             "SELECT name FROM streams WHERE namespace = ? ORDER BY name", (namespace,)
         )

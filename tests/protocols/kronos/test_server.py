@@ -320,6 +320,16 @@ def test_chunked_and_expecting_requests_on_one_connection(store: EventStore) -> 
     assert len(get(store)) == 3
 
 
+def test_a_client_that_leaves_within_its_body_is_no_error(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EventStore(data_dir=tmp_path, port=0) as store:
+        with socket.create_connection(("127.0.0.1", store.port), timeout=20) as raw:
+            raw.sendall(b"POST /1.0/events/put HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{")
+        assert get(store) == []
+    assert [record for record in caplog.records if record.levelname in ("WARNING", "ERROR")] == []
+
+
 def test_cors(tmp_path: Path) -> None:
     with EventStore(data_dir=tmp_path, port=0, cors_whitelist_domains=["https://good"]) as store:
         allowed = requests.options(
@@ -359,6 +369,16 @@ def test_bodies_have_a_limit(tmp_path: Path) -> None:
         response = post(store, wire.PUT, b" " * 1001)
         assert response.status_code == 413
         assert put(store, {"@time": 1})["@success"] is True
+
+
+def test_too_much_at_a_time_is_told_to_come_again(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(api_module, "PENDING_BODIES", 0)
+        response = post(store, wire.PUT, {})
+        assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    monkeypatch.setattr(api_module, "PENDING_BODIES", 10 / 2**28)
+    for _ in range(3):
+        assert post(store, wire.PUT, {}).status_code == 200
 
 
 def test_large_bodies_go_through_the_other_thread(store: EventStore) -> None:
