@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TextIO
 
 from protocols.kinetica.server.errors import RequestError
-from protocols.kinetica.server.table import Table, check_columns
+from protocols.kinetica.server.table import Table
+from protocols.kinetica.server.values import check_columns
 from protocols.kinetica.types import TableType, TypeDefinitionError
 
 #: The schema of tables whose names do not say one.

@@ -199,13 +199,13 @@ class Records:
             database = connect(":memory:")
             try:
                 _, [(total,)] = select(database, counting, 1)
-                headers, rows = select(database, statement, offset + limit)
+                headers, rows = select(database, statement, min(offset + limit, total))
             finally:
                 database.close()
         else:
             with self._catalogue.table(name) as table:
                 _, [(total,)] = table.select(counting, 1)
-                headers, rows = table.select(statement, offset + limit)
+                headers, rows = table.select(statement, min(offset + limit, total))
                 columns = {column.name: column for column in table.type.columns}
         rows = rows[offset:]
         data = [list(column) for column in zip(*rows, strict=True)] or [[] for _ in headers]

@@ -131,20 +131,22 @@ def evaluate(expression: str) -> Any:
         return _scratch.database.execute(f"SELECT (\n{expression}\n)").fetchone()[0]
 
 
-_FROM = re.compile(r"\bfrom\s+((?:\"[^\"]+\"|[\w$]+)(?:\s*\.\s*(?:\"[^\"]+\"|[\w$]+))?)", re.IGNORECASE)
+_NAME = r"(?:\"[^\"]+\"|[\w$]+)"
+_FROM = re.compile(rf"(\b(?:from|join)\s+)({_NAME}(?:\s*\.\s*{_NAME})?)", re.IGNORECASE)
 
 
 def split_select(statement: str) -> tuple[str, str | None]:
     """Find the table of a SELECT, and put :data:`ROWS` in its place.
 
     Returns the statement to run and the table's name, None if the statement names no table. Raises
-    :class:`RequestError` for anything that is not a SELECT.
+    :class:`RequestError` for anything that is not a SELECT from one table.
     """
     text = statement.strip().rstrip(";")
     if not re.match(r"select\b", text, re.IGNORECASE):
         raise RequestError("only SELECT statements are supported; use the table endpoints to change data")
-    match = _FROM.search(text)
-    if match is None:
-        return text, None
-    name = ".".join(part.strip().strip('"') for part in match[1].split("."))
-    return f"{text[: match.start(1)]}{ROWS}{text[match.end(1) :]}", name
+    names = {
+        ".".join(part.strip().strip('"') for part in match[2].split(".")) for match in _FROM.finditer(text)
+    }
+    if len(names) > 1:
+        raise RequestError(f"a SELECT reads one table here, not {len(names)}: {', '.join(sorted(names))}")
+    return _FROM.sub(rf"\1{ROWS}", text), next(iter(names), None)

@@ -55,29 +55,23 @@ class Insertion:
     collided: Sequence[int] = ()
 
 
-def check_columns(table_type: TableType) -> None:
-    """Refuse columns that this server cannot hold."""
-    if len({name.casefold() for name in table_type.names}) != len(table_type.names):
-        raise RequestError("column names must differ by more than upper and lower case")
-    for column in table_type.columns:
-        if column.name.startswith("@") or "\0" in column.name:
-            raise RequestError(f"column {column.name!r}: a name must not begin with @ nor hold a NUL")
-        values.check_column_type(column)
-
-
 class Table:
     """A table in the database at `path`; ``":memory:"`` lives as long as the object."""
 
     def __init__(self, path: str, name: str, table_type: TableType, label: str) -> None:
         """Create the table. `name` is qualified; :meth:`open` opens one that exists."""
-        check_columns(table_type)
+        values.check_columns(table_type)
         self._setup(path)
         self.name, self.label = name, label
-        with self._transaction():
-            self._db.execute("CREATE TABLE meta (name, definition, properties, label)")
-            self._db.execute("INSERT INTO meta VALUES ('', '', '', '')")
-            self._create_records(table_type)
-            self._save_meta()
+        try:
+            with self._transaction():
+                self._db.execute("CREATE TABLE meta (name, definition, properties, label)")
+                self._db.execute("INSERT INTO meta VALUES ('', '', '', '')")
+                self._create_records(table_type)
+                self._save_meta()
+        except BaseException:
+            self.drop()
+            raise
 
     @classmethod
     def open(cls, path: str) -> Table | None:
@@ -342,7 +336,7 @@ class Table:
         Nothing changes if a row does not fit, or one of `expressions` cannot be evaluated over the new
         columns.
         """
-        check_columns(table_type)
+        values.check_columns(table_type)
         old_type, old_codec = self.type, self.codec
         try:
             with self._transaction():

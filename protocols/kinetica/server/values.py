@@ -19,10 +19,13 @@ from typing import Any
 
 from protocols.kinetica.server.errors import RequestError
 from protocols.kinetica.server.sql import evaluate
-from protocols.kinetica.types import Column
+from protocols.kinetica.types import Column, TableType
 
 #: Longest text of a value that an error message repeats, in characters.
 SHOWN = 60
+
+#: SQLite's limit of 2,000 columns, less the two of the server's own.
+MAX_COLUMNS = 1_998
 
 _DECIMAL = re.compile(r"[+-]?(?:([0-9]+)(?:\.[0-9]*)?|\.[0-9]+)")
 _TIME = r"[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?"
@@ -71,7 +74,19 @@ def specific_type(column: Column) -> str:
     return next((text for text in column.properties if split_property(text)[0] in _BASES), column.base)
 
 
-def check_column_type(column: Column) -> None:
+def check_columns(table_type: TableType) -> None:
+    """Refuse columns that this server cannot hold."""
+    if len(table_type.columns) > MAX_COLUMNS:
+        raise RequestError(f"a table has at most {MAX_COLUMNS} columns")
+    if len({name.casefold() for name in table_type.names}) != len(table_type.names):
+        raise RequestError("column names must differ by more than upper and lower case")
+    for column in table_type.columns:
+        if column.name.startswith("@") or "\0" in column.name:
+            raise RequestError(f"column {column.name!r}: a name must not begin with @ nor hold a NUL")
+        _check_column_type(column)
+
+
+def _check_column_type(column: Column) -> None:
     """Refuse a property that does not go with the column's base type, or whose arguments make no sense."""
     name, arguments = split_property(specific_type(column))
     if column.base not in _BASES.get(name, (column.base,)):

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
@@ -21,7 +21,9 @@ from hypothesis import strategies as st
 
 from protocols.kinetica import wire
 from protocols.kinetica.server import TableServer
+from protocols.kinetica.server.catalogue import type_id_of
 from protocols.kinetica.server.http import MAX_BODY
+from protocols.kinetica.types import Column, TableType
 
 Make = Callable[..., Any]
 
@@ -67,6 +69,116 @@ def test_any_body_gets_an_envelope(server: TableServer, path: str, body: bytes) 
     if reply.status_code != 200:
         assert "internal error" not in refusal(reply)
     assert requests.get(server.url, timeout=10).status_code == 200
+
+
+WORDS = st.sampled_from(
+    [
+        "",
+        "t",
+        "ki_home",
+        "ki_home.t",
+        "id",
+        "s",
+        "id = 1",
+        "1",
+        "-1",
+        "true",
+        "json",
+        "binary",
+        "insert",
+        "update",
+        "*",
+        "{}",
+        '{"id": 1}',
+        '[["id","int"]]',
+        "a.b.c",
+        "é",
+        "rename_table",
+        "add_column",
+        "change_column",
+        "delete_column",
+        "int",
+        "string",
+        "char4",
+        "select 1",
+        "select * from t",
+        "select",
+        "default('x')",
+        "\x00",
+        "x'00'",
+        "'",
+        "skip",
+        "permissive",
+        "9223372036854775807",
+    ]
+)
+OPTIONS = st.sampled_from(
+    [
+        "expression",
+        "sort_by",
+        "order_by",
+        "sort_order",
+        "event",
+        "monitor_id",
+        "column_type",
+        "column_properties",
+        "id",
+        "s",
+        "dry_run",
+        "update_on_existing_pk",
+        "ignore_existing_pk",
+        "error_handling",
+        "request_schema_str",
+        "truncate_strings",
+        "return_record_ids",
+        "rename_column",
+        "column_default_value",
+        "use_expressions_in_new_values_maps",
+    ]
+)
+VALUES = {
+    "string": WORDS,
+    "bytes": st.sampled_from([b"", b"\x02\x00\x02a", b"\x02\x02", b"\xff" * 20]) | st.binary(max_size=8),
+    "long": st.sampled_from([0, 1, -1, -9999, 2**63 - 1, -(2**63)]),
+}
+
+
+def values_of(avro: Any) -> st.SearchStrategy[Any]:
+    """Values of a request field's Avro type, rather from what means something than from anything at all."""
+    if isinstance(avro, str):
+        return VALUES[avro]
+    if isinstance(avro, list):
+        return st.none() | values_of(avro[0])
+    if avro["type"] == "array":
+        return st.lists(values_of(avro["items"]), max_size=2)
+    return st.dictionaries(OPTIONS, values_of(avro["values"]), max_size=2)
+
+
+def requests_of(path: str) -> st.SearchStrategy[tuple[str, dict[str, Any]]]:
+    fields = wire.ENDPOINTS[path].request["fields"]
+    return st.tuples(st.just(path), st.fixed_dictionaries({f["name"]: values_of(f["type"]) for f in fields}))
+
+
+@settings(max_examples=150, deadline=None)
+@given(call=st.sampled_from(sorted(wire.ENDPOINTS)).flatmap(requests_of))
+def test_any_request_gets_an_envelope(fuzzed: TableServer, call: tuple[str, dict[str, Any]]) -> None:
+    path, request = call
+    table_type = TableType((Column("id", "int"), Column("s", "string", True)))
+    for setup, fields in (
+        ("/create/type", {"type_definition": table_type.definition, "label": "", "properties": {}}),
+        ("/create/table", {"table_name": "t", "type_id": type_id_of(table_type, "")}),
+    ):
+        post(fuzzed, setup, wire.encode(wire.ENDPOINTS[setup].request, {**fields, "options": {}}))
+    reply = post(fuzzed, path, wire.encode(wire.ENDPOINTS[path].request, request))
+    if reply.status_code != 200:
+        assert "internal error" not in refusal(reply)
+    assert requests.get(fuzzed.url, timeout=10).status_code == 200
+
+
+@pytest.fixture(scope="module")
+def fuzzed() -> Iterator[TableServer]:
+    with TableServer(port=0, monitor_port=0) as running:
+        yield running
 
 
 @pytest.mark.parametrize(

@@ -356,12 +356,17 @@ def test_execute_sql(db: gpudb.GPUdb, make_table: Make) -> None:
     reply = db.execute_sql(f"SELECT id FROM {table.name} ORDER BY id", 1, 2, encoding="json")
     assert json.loads(reply["json_encoded_response"])["column_1"] == [1, 2]
     assert (reply["total_number_of_records"], reply["has_more_records"]) == (5, True)
+    reply = db.execute_sql_and_decode(
+        f"SELECT a.id AS n FROM {table.name} a JOIN {table.name} b ON a.id = b.id + 3 ORDER BY 1", 1, 2**62
+    )
+    assert dict(reply["records"]) == {"n": [4]}
     for statement, why in (
+        (f"SELECT * FROM {table.name} JOIN other USING (id)", "reads one table"),
         (f"DELETE FROM {table.name}", "only SELECT"),
         ("SELECT * FROM nope", "not found"),
         (f"SELECT * FROM {table.name}, sqlite_master", "prohibited"),
         (f"SELECT nope FROM {table.name}", "no such column"),
-        (f"SELECT 1 FROM {table.name}; DELETE FROM records", "cannot evaluate"),
+        (f"SELECT 1 FROM {table.name}; DELETE FROM {table.name}", "cannot evaluate"),
     ):
         assert why in message(db.execute_sql(statement))
     assert len(table) == 5

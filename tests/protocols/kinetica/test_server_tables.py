@@ -76,6 +76,12 @@ def test_malformed_types(db: gpudb.GPUdb, fields: str, properties: dict[str, lis
     assert why in message(db.create_type(definition, "", properties))
 
 
+def test_too_many_columns(db: gpudb.GPUdb) -> None:
+    fields = ",".join(f'{{"name":"c{i}","type":"int"}}' for i in range(2000))
+    definition = f'{{"type":"record","name":"type_name","fields":[{fields}]}}'
+    assert "at most" in message(db.create_type(definition, ""))
+
+
 def test_table_life_cycle(db: gpudb.GPUdb, make_table: Make) -> None:
     table = make_table(["id", "int", "primary_key"], ["s", "string", "char8", "nullable"])
     name = table.name
