@@ -13,7 +13,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -48,12 +48,16 @@ class _Work:
     owner: Owner
     batch: Batch
     done: asyncio.Future[Receipt]
+    payloads: Iterator[Payload] | None = None
+    ahead: asyncio.Future[Payload | None] | None = None
 
 
 @dataclass(slots=True)
 class _Feed:
     buffer: ReorderBuffer[_Work]
-    ready: asyncio.Queue[_Work] = field(default_factory=asyncio.Queue)
+    ready: deque[_Work] = field(default_factory=deque)
+    #: Set while `ready` has something.
+    filled: asyncio.Event = field(default_factory=asyncio.Event)
     #: Held while a block is being sent, so that a new owner starts only after it.
     sending: asyncio.Lock = field(default_factory=asyncio.Lock)
     #: (epoch, offset) before which everything is durable.
@@ -107,8 +111,8 @@ class Writer:
             return state.durable
 
     def _abandon(self, waiting: list[_Work], state: _Feed) -> None:
-        while not state.ready.empty():
-            waiting.append(state.ready.get_nowait())
+        waiting += state.ready
+        state.ready.clear()
         for work in waiting:
             if not work.done.done():
                 work.done.set_exception(
@@ -127,16 +131,21 @@ class Writer:
             raise NotAttached(f"{block.feed} is not attached")
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         for work in state.buffer.offer(owner, block, previous, _Work(owner, batch, done)):
-            state.ready.put_nowait(work)
+            state.ready.append(work)
+        if state.ready:
+            state.filled.set()
         # Shielded: a caller that gives up must not leave a hole in the order.
         return await asyncio.shield(done)
 
     async def _send_feed(self, state: _Feed) -> None:
         while True:
-            work = await state.ready.get()
+            while not state.ready:
+                state.filled.clear()
+                await state.filled.wait()
+            work = state.ready.popleft()
             async with state.sending:
                 try:
-                    await self._deliver(work.batch)
+                    await self._deliver(work, state.ready)
                 except Exception as error:
                     message = f"{state.buffer.feed}: {error}"
                     work.done.set_exception(DeliveryRefused(message))
@@ -150,13 +159,25 @@ class Writer:
                 self._deliveries.append(Delivery(self._delivered, batch.id, batch.count, self._clock()))
                 work.done.set_result(Receipt(batch.time, batch.rejects))
 
-    async def _deliver(self, batch: Batch) -> None:
-        loop = asyncio.get_running_loop()
-        payloads = self._sink.payloads(batch)
-        while payload := await loop.run_in_executor(self._threads, next, payloads, None):
+    async def _deliver(self, work: _Work, following: deque[_Work]) -> None:
+        """Send `work` payload by payload; while one is under way, the next is encoded, also that of the next block."""
+        while payload := await self._encode_ahead(work):
+            work.ahead = None
+            self._encode_ahead(work)
+            if following:
+                self._encode_ahead(following[0])
             await self._send(payload)
             self.stats.requests += 1
             self.stats.records += payload.records
+
+    def _encode_ahead(self, work: _Work) -> asyncio.Future[Payload | None]:
+        """The next payload of `work`, begun to be encoded if it was not; None after the last."""
+        if work.payloads is None:
+            work.payloads = self._sink.payloads(work.batch)
+        if work.ahead is None:
+            run = asyncio.get_running_loop().run_in_executor
+            work.ahead = run(self._threads, next, work.payloads, None)
+        return work.ahead
 
     async def _send(self, payload: Payload) -> None:
         loop = asyncio.get_running_loop()
@@ -188,7 +209,7 @@ class Writer:
     def waiting(self) -> int:
         """Blocks held: out of order, or in order and not yet durable."""
         return sum(
-            len(state.buffer) + state.ready.qsize() + state.sending.locked() for state in self._feeds.values()
+            len(state.buffer) + len(state.ready) + state.sending.locked() for state in self._feeds.values()
         )
 
     async def close(self) -> None:
