@@ -51,7 +51,9 @@ class Frontend:
             return web.Response(text=wire.PING_REPLY)
         if not self._authorized(request.headers.get("Authorization", "")):
             return web.Response(status=401, reason="Unauthorized")
-        accept = request.headers.get("Accept") or request.content_type
+        accept = request.headers.get("Accept", "*/*")
+        if "*/*" in accept:
+            accept = request.content_type
         content_type = wire.JSON if wire.JSON in accept else wire.BINARY
         body = await _read_body(request)
         if body is None:

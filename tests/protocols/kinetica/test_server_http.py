@@ -210,6 +210,17 @@ def test_json_replies_are_ascii(server: TableServer) -> None:
     assert json.loads(reply.json()["data_str"])["table_name"] == "é☃𝄞"
 
 
+def test_json_gets_json_unless_something_else_is_asked_for(server: TableServer) -> None:
+    body, plain = b'{"table_name": "x"}', {"Content-type": wire.JSON}
+    for headers in (plain, {**plain, "Accept": "*/*"}, {**plain, "Accept": wire.JSON}):
+        reply = requests.post(server.url + "/has/table", data=body, headers=headers, timeout=10)
+        assert reply.json()["status"] == "OK"
+    reply = requests.post(
+        server.url + "/has/table", data=body, headers={**plain, "Accept": wire.BINARY}, timeout=10
+    )
+    assert wire.decode_reply(HAS_TABLE, reply.content).ok
+
+
 @pytest.mark.parametrize(
     "phrase", ["Kinetica is exiting", "Connection refused", "system-limited-fatal", "System shutting down"]
 )
