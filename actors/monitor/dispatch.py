@@ -135,6 +135,12 @@ class Dispatcher:
             )
         return reports
 
+    @property
+    def pending(self) -> int:
+        """Records that some sink is not known on disk to have, also of feeds that :meth:`run` has not heard of yet."""
+        keys = ((sink, feed) for feed in self._spool.feeds() for sink in self._sinks)
+        return sum(self._spool.pending(feed, self._spool.cursor(sink, feed))[0] for sink, feed in keys)
+
     # -- the loop -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:

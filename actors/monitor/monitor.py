@@ -32,7 +32,7 @@ class Monitor:
         self._spool: Spool | None = None
         self._receiver: Receiver | None = None
         self._dispatcher: Dispatcher | None = None
-        self._threads: list[threading.Thread] = []
+        self._threads: dict[str, threading.Thread] = {}
         self._failure: str | None = None
         self._intake = True
         self._stopped = threading.Event()
@@ -70,22 +70,20 @@ class Monitor:
                 self._failure = f"{type(error).__name__}: {error}"
 
         thread = threading.Thread(target=run, name=f"{self._settings.table}-{name}", daemon=True)
-        self._threads.append(thread)
+        self._threads[name] = thread
         thread.start()
 
     @property
     def receiving(self) -> bool:
-        """Whether frames may still be committed to the spool."""
-        if self._receiver is None:
-            return self._intake and self._failure is None
-        return self._receiver.state != "stopped" and self._failure is None
+        """Whether frames may still be committed to the spool. True until it is open: nobody knows what it holds."""
+        if self._failure is not None:
+            return False
+        return self._receiver is None or self._receiver.state != "stopped"
 
     @property
     def pending(self) -> int:
         """Records in the spool that some sink does not have yet."""
-        if self._dispatcher is None:
-            return 0
-        return sum(lane.pending_records for lane in self._dispatcher.report())
+        return 0 if self._dispatcher is None else self._dispatcher.pending
 
     def stop_intake(self) -> None:
         """Stop receiving; go on delivering."""
@@ -97,15 +95,17 @@ class Monitor:
         """Stop receiving and delivering, save cursors, release the spool."""
         self._stopped.set()
         self.stop_intake()
-        for thread in self._threads:
-            if thread.name.endswith("-receive"):
-                thread.join(timeout=5.0)
+        self._join("open")  # which may start the others
+        self._join("receive")
         if self._dispatcher is not None:
             self._dispatcher.stop()
-        for thread in self._threads:
-            thread.join(timeout=5.0)
+        self._join("dispatch")
         if self._spool is not None:
             self._spool.close()
+
+    def _join(self, name: str) -> None:
+        if name in self._threads:
+            self._threads[name].join(timeout=5.0)
 
     def status(self) -> dict[str, Any]:
         """State, counts since the start, and the lanes."""
@@ -113,6 +113,8 @@ class Monitor:
         stale = dispatcher is not None and dispatcher.stale
         if self._failure is not None or stale:
             return {"state": "failed", "problem": self._failure or "a newer monitor owns the table"}
+        if self._stopped.is_set():
+            return {"state": "stopped", "problem": None}
         if receiver is None or dispatcher is None or spool is None:
             return {"state": "starting", "problem": None}
         return {

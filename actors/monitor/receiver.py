@@ -96,21 +96,17 @@ class Receiver:
                 self._wait_for_room(full)
                 continue
             try:
+                # Those of the stream before among them: closing it could not clear them if the server was away.
                 stream = self._source.open(self._spool.topics())
+                failures = 0
+                try:
+                    self._receive(stream)
+                finally:
+                    stream.close()
             except SourceLost as error:
                 failures += 1
                 self._trouble(str(error))
                 self._stop.wait(self._backoff.delay(failures))
-                continue
-            failures = 0
-            try:
-                self._receive(stream)
-            except SourceLost as error:
-                self.reconnects += 1
-                self._trouble(str(error))
-            finally:
-                stream.close()
-                self._spool.set_topics(())
         self.state = "stopped"
 
     def _trouble(self, problem: str) -> None:
@@ -120,6 +116,7 @@ class Receiver:
 
     def _receive(self, stream: Stream) -> None:
         self._spool.set_topics(stream.topics)
+        self.reconnects += self.epoch is not None
         epoch = max(int(time.time() * 1000), self._spool.last_epoch() + 1)
         builders = {}
         for kind, schema in stream.schemas.items():
