@@ -40,6 +40,9 @@ def connect(address: str | None = None, *, start: bool = False, own: bool = Fals
                 )
     import ray
 
+    # Ray prints every death of an actor to standard output, into the midst of ours (it has no option for that); the
+    # supervisor tells of them in its status.
+    ray._private.worker.print_to_stdstream = lambda *arguments, **keywords: None
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address:
         try:

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from actors.codec.columns import WIRE_TYPES, Ints, read_columns
 from actors.codec.exact import FrameError, ReferenceDecoder
 from actors.codec.meaning import meaning_of
+from protocols.kinetica.columns import WIRE_TYPES, Ints, read_columns
 from protocols.kinetica.types import TableType
 
 

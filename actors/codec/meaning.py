@@ -40,7 +40,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from actors.codec.columns import WIRE_TYPES
+from protocols.kinetica.columns import WIRE_TYPES
 from protocols.kinetica.types import Column
 
 #: Field metadata: Kinetica's property that says what the column means, for example ``decimal(10,3)``.

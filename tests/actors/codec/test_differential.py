@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from actors.codec.codec import Codec
-from actors.codec.columns import WIRE_TYPES, read_columns
 from actors.codec.exact import FrameError, ReferenceDecoder
+from protocols.kinetica.columns import WIRE_TYPES, read_columns
 from protocols.kinetica.types import BASE_TYPES, Column, TableType
 
 ROOT = Path(__file__).resolve().parents[3]
