@@ -44,7 +44,9 @@ def kinetica_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def kronos_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("kronos")
-    with embedded_server("kronos", "--data-dir", str(folder), "--namespace", "kronos", "--namespace", "other") as url:
+    with embedded_server(
+        "kronos", "--data-dir", str(folder), "--namespace", "kronos", "--namespace", "other"
+    ) as url:
         yield url
 
 

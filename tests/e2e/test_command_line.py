@@ -30,7 +30,9 @@ class Shell:
 
     def __call__(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "cluster", *arguments]
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(
+            command, env=self._env, capture_output=True, text=True, timeout=240, check=False
+        )
         assert done.returncode == code, f"{arguments}: exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, done.stderr
         return done
@@ -69,7 +71,10 @@ def _processes(home: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            if process.environ().get("TABLECAST_HOME") == str(home) and process.status() != psutil.STATUS_ZOMBIE:
+            if (
+                process.environ().get("TABLECAST_HOME") == str(home)
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             continue
@@ -109,6 +114,6 @@ def test_a_pipeline_that_cannot_work_is_refused_before_anything_starts(
     shell: Shell, pipeline_file: Path, unique: str, tmp_path: Path
 ) -> None:
     refused = shell("up", str(pipeline_file), code=2)
-    assert refused.stderr.splitlines() == [line for line in refused.stderr.splitlines() if line.startswith("tablecast: ")]
+    assert all(line.startswith("tablecast: ") for line in refused.stderr.splitlines())
     assert f"table {unique} does not exist" in refused.stderr
     assert not _processes(tmp_path / "home")

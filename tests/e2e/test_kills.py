@@ -67,7 +67,11 @@ def running(
 
 def _members(supervisor: Any) -> dict[str, dict[str, Any]]:
     status = control.ask(supervisor, "status")
-    groups = {"monitor": status["tables"], "decoder": status["decoders"]["members"], "writer": status["sinks"]}
+    groups = {
+        "monitor": status["tables"],
+        "decoder": status["decoders"]["members"],
+        "writer": status["sinks"],
+    }
     return {f"{kind}/{member['name']}": member for kind, members in groups.items() for member in members}
 
 
@@ -80,11 +84,8 @@ def _kill_five_times(running: Running, member: str, others: list[str]) -> None:
         killed = time.monotonic()
         os.kill(before["pid"], signal.SIGKILL)
 
-        def back() -> bool:
-            now = _members(running.supervisor)[member]
-            return now["state"] in ("up", "receiving") and now["pid"] not in (None, before["pid"])
-
-        wait_until(back, f"{member} is back")
+        pid = before["pid"]
+        wait_until(lambda pid=pid: _is_back(_members(running.supervisor)[member], pid), f"{member} is back")
         recoveries.append(time.monotonic() - killed)
         longest = max(longest, *(running.watch.longest()[stream] for stream in others))
         # The next kill comes after everything flows again: the five are five cases, not one.
@@ -99,8 +100,12 @@ def _kill_five_times(running: Running, member: str, others: list[str]) -> None:
     assert statistics.median(recoveries) <= 20.0
 
 
+def _is_back(member: dict[str, Any], former: int) -> bool:
+    return member["state"] in ("up", "receiving") and member["pid"] not in (None, former)
+
+
 def _finish(running: Running, kronos: KronosClient, whole: list[str]) -> None:
-    """Stop, drain, and compare: tables in `whole` are complete, all are in order without a hole in what was received."""
+    """Stop, drain, and compare: tables in `whole` are complete, all are in order and without a hole."""
     running.publisher.stop()
     assert control.stop_pipeline(running.name, DEADLINE) == 0
     for table in running.tables:
@@ -136,10 +141,14 @@ def test_the_supervisor_killed(running: Running, kronos: KronosClient) -> None:
     running.watch.reset()
     killed = time.monotonic()
     os.kill(supervisor_pid, signal.SIGKILL)
-    status = wait_until(lambda: _adopted(running, len(pids)), "the restarted supervisor has adopted all actors")
+    status = wait_until(
+        lambda: _adopted(running, len(pids)), "the restarted supervisor has adopted all actors"
+    )
     seconds = time.monotonic() - killed
     longest = max(running.watch.longest().values())
-    print(f"\nsupervisor: back with {status['adopted']} actors after {seconds:.2f} s; no wait longer than {longest:.2f} s")
+    print(
+        f"\nsupervisor: back with {status['adopted']} actors in {seconds:.2f} s; no wait over {longest:.2f} s"
+    )
     assert longest <= WINDOW
     assert ray.get(running.supervisor.pid.remote()) != supervisor_pid
     assert {name: member["pid"] for name, member in _members(running.supervisor).items()} == pids

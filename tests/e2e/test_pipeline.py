@@ -69,7 +69,7 @@ def test_two_pipelines_on_one_table_into_one_store_both_deliver_all(
         name: sorted(event["id"] for event in stored if event["@origin"].startswith(f"{name}/"))
         for name in (f"{unique}-a", f"{unique}-b")
     }
-    assert by_pipeline == dict.fromkeys(by_pipeline, list(range(3000)))
+    assert by_pipeline == {name: list(range(3000)) for name in by_pipeline}
 
 
 def test_after_the_spool_was_deleted_a_second_run_stores_all_of_its_rows(

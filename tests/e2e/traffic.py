@@ -57,7 +57,9 @@ def doubles(stored: list[dict[str, Any]]) -> dict[int, int]:
 class Publisher:
     """Inserts rows into tables at a steady pace, on a thread of its own, until stopped."""
 
-    def __init__(self, client: KineticaClient, tables: list[str], rows: int = 100, interval: float = 0.1) -> None:
+    def __init__(
+        self, client: KineticaClient, tables: list[str], rows: int = 100, interval: float = 0.1
+    ) -> None:
         self.counts = dict.fromkeys(tables, 0)
         self._client = client
         self._rows = rows
@@ -134,7 +136,8 @@ class StoreWatch:
             for stream in self._seen:
                 namespace, table = stream
                 newest = next(
-                    self._client.get(table, 0, FOR_EVER, order="descending", limit=1, namespace=namespace), None
+                    self._client.get(table, 0, FOR_EVER, order="descending", limit=1, namespace=namespace),
+                    None,
                 )
                 number, since = self._seen[stream]
                 if newest is not None and newest["id"] > number:
