@@ -17,8 +17,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
 
-#: An actor that has not answered for so long is killed and started again. Generous: on a saturated machine answers
-#: take seconds, and killing a busy actor only makes it busier.
+#: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
+#: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
+#: busier.
 UNRESPONSIVE = 60.0
 
 
@@ -41,8 +42,6 @@ class Member:
     answered_at: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
     adopted: bool = False
-    #: The latest answer may be of the life before; this one is not.
-    fresh: bool = False
     down_since: float | None = None
     recovery: list[float] = field(default_factory=list)
 
@@ -97,30 +96,29 @@ class Fleet:
         todo: list[Action] = []
         for member in self.members.values():
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
-                member.state, member.asked_at, member.fresh = MemberState.STARTING, now, False
+                member.state, member.asked_at = MemberState.STARTING, now
                 todo.append(Start(member.spec))
-            elif member.state is MemberState.UP:
-                if member.asked_at is None:
-                    if now >= member.answered_at + PING_INTERVAL:
-                        member.asked_at = now
-                        todo.append(Ping(member.spec.name))
-                elif now >= member.asked_at + UNRESPONSIVE:
+            elif member.asked_at is not None:
+                if now >= member.asked_at + UNRESPONSIVE:
                     todo.append(Kill(member.spec.name))
                     self.died(member.spec.name, f"no answer for {UNRESPONSIVE:.0f} s", now)
+            elif member.state is MemberState.UP and now >= member.answered_at + PING_INTERVAL:
+                member.asked_at = now
+                todo.append(Ping(member.spec.name))
         return todo
 
     def answered(self, name: str, answer: dict[str, Any], now: float, adopted: bool = False) -> None:
         """The actor is up and said this of itself."""
         member = self.members.get(name)
-        if member is None:
-            return
+        if member is None or member.state in (MemberState.DOWN, MemberState.PARKED):
+            return  # of a life that is over
         if member.state is MemberState.STARTING:
             member.adopted = adopted
         member.state, member.asked_at, member.answered_at = MemberState.UP, None, now
-        member.answer, member.fresh = answer, True
+        member.answer = answer
         # A monitor is back only when it receives again; others when they answer.
         if member.down_since is not None and answer.get("state", "receiving") == "receiving":
-            member.recovery = [*member.recovery[-_RECOVERIES:], now - member.down_since]
+            member.recovery = [*member.recovery, now - member.down_since][-_RECOVERIES:]
             member.down_since = None
 
     def died(self, name: str, reason: str, now: float) -> None:
@@ -131,7 +129,7 @@ class Fleet:
         member.start_at = member.history.failed(reason, now)
         parked = member.history.parked_until is not None
         member.state = MemberState.PARKED if parked else MemberState.DOWN
-        member.asked_at, member.fresh = None, False
+        member.asked_at = None
         if member.down_since is None:
             member.down_since = now
         if parked:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from actors.monitor.grouping import BlockLimits
@@ -93,6 +93,8 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
 
 
 def _spec(kind: str, which: str, name: str, settings: Any) -> ActorSpec:
-    digest = hashlib.sha256(pickle.dumps((kind, name, settings))).hexdigest()
+    # Not of a pickle, whose bytes depend on which equal strings happen to be one object.
+    text = json.dumps((kind, name, settings), default=asdict, sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
     cpus = {"monitor": MONITOR_CPUS, "decoder": DECODER_CPUS, "writer": WRITER_CPUS}[kind]
     return ActorSpec(kind, which, name, settings, digest, cpus)

@@ -76,15 +76,16 @@ def pipeline_status(
 
 def _common(member: Member, rates: Rates) -> dict[str, Any]:
     answer = member.answer
-    problem = answer.get("problem") if member.state is MemberState.UP else member.history.last_reason
+    up = member.state is MemberState.UP
+    problem = answer.get("problem") if up else member.history.last_reason
     return {
         "name": member.spec.which,
         "state": member.state.value,
-        "pid": answer.get("pid") if member.state is MemberState.UP else None,
+        "pid": answer.get("pid") if up else None,
         "problem": problem,
         "restarts": member.history.count,
         "recovery_seconds": [round(seconds, 3) for seconds in member.recovery],
-        "records_per_second": round(rates.of(member.spec.name), 1),
+        "records_per_second": round(rates.of(member.spec.name), 1) if up else 0.0,
     }
 
 

@@ -94,7 +94,7 @@ def _column(field: Mapping[str, Any], properties: tuple[str, ...]) -> Column:
     nullable = "nullable" in properties
     if isinstance(avro, list):
         if len(avro) != 2 or avro[1] != "null":
-            raise TypeDefinitionError(f"column {name}: the only union allowed is [T, \"null\"]")
+            raise TypeDefinitionError(f'column {name}: the only union allowed is [T, "null"]')
         avro, nullable = avro[0], True
     if avro not in BASE_TYPES:
         raise TypeDefinitionError(f"column {name}: unknown type {avro!r}; one of {', '.join(BASE_TYPES)}")

@@ -250,7 +250,13 @@ def decode_reply(endpoint: Endpoint, body: bytes) -> Reply:
 
 
 def _json_envelope(status: str, message: str, data_type: str, data_str: str) -> bytes:
-    envelope = {"status": status, "message": message, "data_type": data_type, "data": "", "data_str": data_str}
+    envelope = {
+        "status": status,
+        "message": message,
+        "data_type": data_type,
+        "data": "",
+        "data_str": data_str,
+    }
     return json.dumps(envelope, ensure_ascii=True).encode("ascii")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import dataclass
 
 import pytest
@@ -137,7 +138,7 @@ class LaneAgainstWriter(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lane = Lane("t", "a", Position(), WINDOW)
+        self.lane = Lane("t", "a", Position(), WINDOW, Backoff(rng=random.Random(0)))
         self.now = 0.0
         self.spool: list[Block] = []
         self.delivered = 0  # blocks of the spool that the sink has, always a prefix

@@ -1,0 +1,108 @@
+"""What ``status`` says: always JSON-able, rates that mean something, problems where they are."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from rich.console import Console
+
+from cluster.config import parse
+from cluster.fleet import Fleet
+from cluster.plan import decoder_specs, monitor_specs, writer_specs
+from cluster.show import show_status
+from cluster.status import RATE_WINDOW, Rates, pipeline_status
+
+CONFIG = parse(
+    """\
+pipeline: p
+source: {kinetica: {url: http://127.0.0.1:9191}}
+tables: [{name: t}]
+sinks: {events: {kronos: {url: "http://127.0.0.1:8151"}}}
+""",
+    "/f.yaml",
+    {},
+)
+MONITOR, WRITER, DECODER = "p/monitor/t", "p/writer/events", "p/decoder/0"
+
+
+def started() -> Fleet:
+    fleet = Fleet()
+    fleet.want(monitor_specs(CONFIG) + writer_specs(CONFIG) + decoder_specs(CONFIG, 1))
+    fleet.actions(0.0)
+    return fleet
+
+
+def status(fleet: Fleet, rates: Rates | None = None) -> dict[str, Any]:
+    made = pipeline_status(
+        CONFIG, fleet, rates or Rates(), state="running", since=1.0, decoders=1, earlier_restarts=3
+    )
+    assert json.loads(json.dumps(made)) == made
+    show_status(made, Console(file=io.StringIO(), width=100))
+    return made
+
+
+def answers(received: int = 0, **more: Any) -> dict[str, Any]:
+    lane = {"sink": "events", "problem": None, "pending_records": 4}
+    return {"pid": 7, "state": "receiving", "problem": None, "received": received, "lanes": [lane], **more}
+
+
+def test_before_anybody_answered() -> None:
+    made = status(started())
+    assert made["decoders"] == {**made["decoders"], "wanted": 1, "running": 0}
+    assert (made["restarts"], made["adopted"]) == (3, 0)
+    assert [part["state"] for part in (*made["tables"], *made["sinks"])] == ["starting", "starting"]
+    assert made["tables"][0]["pid"] is None
+
+
+def test_when_all_is_well() -> None:
+    fleet = started()
+    fleet.answered(MONITOR, answers(10), 1.0)
+    fleet.answered(WRITER, {"pid": 8, "records": 9, "problem": None}, 1.0, adopted=True)
+    fleet.answered(DECODER, {"pid": 9, "blocks": 2}, 1.0)
+    made = status(fleet)
+    (table,), (sink,) = made["tables"], made["sinks"]
+    assert (table["state"], table["pid"], table["received"], table["pending"]) == ("receiving", 7, 10, 4)
+    assert (sink["state"], sink["kind"], sink["records"]) == ("up", "kronos", 9)
+    assert (made["decoders"]["running"], made["adopted"]) == (1, 1)
+
+
+def test_a_lane_that_is_parked_is_the_tables_problem() -> None:
+    fleet = started()
+    lanes = [{"sink": "events", "problem": "no such column", "pending_records": 1}]
+    fleet.answered(MONITOR, answers(lanes=lanes), 1.0)
+    assert status(fleet)["tables"][0]["problem"] == "events: no such column"
+
+
+def test_who_is_down_says_why_and_shows_neither_process_nor_rate() -> None:
+    fleet, rates = started(), Rates()
+    for second, count in enumerate((0, 100, 200)):
+        fleet.answered(MONITOR, answers(count), float(second))
+        rates.sample(fleet, float(second))
+    assert status(fleet, rates)["tables"][0]["records_per_second"] == 100.0
+    fleet.died(MONITOR, "ActorDiedError: killed", 3.0)
+    table = status(fleet, rates)["tables"][0]
+    assert (table["state"], table["problem"]) == ("down", "ActorDiedError: killed")
+    assert (table["pid"], table["records_per_second"], table["restarts"]) == (None, 0.0, 1)
+
+
+def test_rates_are_of_the_last_seconds_and_survive_restarts() -> None:
+    fleet, rates = started(), Rates()
+
+    def sample(now: float, count: int) -> float:
+        fleet.answered(MONITOR, answers(count), now)
+        rates.sample(fleet, now)
+        return rates.of(MONITOR)
+
+    assert sample(0.0, 0) == 0.0
+    assert sample(1.0, 1000) == 1000.0
+    for second in range(2, 30):
+        latest = sample(float(second), 1000)
+    assert latest == 0.0
+    assert sample(30.0, 1000 + 500) == 500 / RATE_WINDOW
+    assert sample(31.0, 10) == 0.0  # a new life
+    assert sample(32.0, 30) == 20.0
+    rates.sample(fleet, 33.0)  # no new answer
+    assert rates.of(MONITOR) == 20.0
+    assert rates.of("unknown") == 0.0
