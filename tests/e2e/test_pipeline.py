@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import gpudb
@@ -19,14 +19,22 @@ from tests.e2e import traffic
 from tests.e2e.conftest import DEADLINE, wait_until
 
 
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """The official client logs every call."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
 def test_inserts_updates_and_deletes_of_the_official_client_arrive(
+    quiet: None,
     start: Callable[[PipelineConfig], Any],
     make_config: Callable[..., PipelineConfig],
     unique: str,
     kinetica_url: str,
     kronos: KronosClient,
 ) -> None:
-    logging.disable(logging.CRITICAL)  # the official client logs every call
     db = gpudb.GPUdb(host=kinetica_url)
     columns = [["id", "int", "primary_key"], ["name", "string", "nullable"], ["x", "double"], ["b", "bytes"]]
     table = gpudb.GPUdbTable(columns, unique, db=db)
