@@ -51,7 +51,8 @@ class Supervisor:
         self._fleet.want(monitor_specs(config) + writer_specs(config) + decoder_specs(config, self._decoders))
         self._lock = threading.RLock()
         self._handles: dict[str, Any] = {}
-        self._calls: dict[Any, tuple[str, bool]] = {}  # ObjectRef -> (actor name, whether it was adopted)
+        #: ObjectRef -> (actor name, handle asked, whether it was adopted)
+        self._calls: dict[Any, tuple[str, Any, bool]] = {}
         self._since = time.time()
         self._state = "running"
         self._rates = Rates()
@@ -93,7 +94,8 @@ class Supervisor:
                 except Exception as error:
                     self._fleet.died(spec.name, _reason(error), time.monotonic())
             case Ping(name):
-                self._calls[self._handles[name].status.remote()] = (name, False)
+                handle = self._handles[name]
+                self._calls[handle.status.remote()] = (name, handle, False)
             case Kill(name):
                 ray.kill(self._handles.pop(name))
 
@@ -106,7 +108,7 @@ class Supervisor:
             handle.start.remote(self._decoders, self._state == "running")
         else:
             handle.start.remote()
-        self._calls[handle.status.remote()] = (spec.name, adopted)
+        self._calls[handle.status.remote()] = (spec.name, handle, adopted)
 
     def _find(self, spec: ActorSpec) -> Any:
         """The running actor of that name, unless it was made from other settings: such a one is ended."""
@@ -152,7 +154,9 @@ class Supervisor:
                 return _ACTORS[spec.kind].options(**common).remote(spec.digest)
 
     def _answer(self, call: Any) -> None:
-        name, adopted = self._calls.pop(call)
+        name, handle, adopted = self._calls.pop(call)
+        if self._handles.get(name) is not handle:
+            return  # of a life that is over
         now = time.monotonic()
         try:
             answer = ray.get(call)
@@ -238,10 +242,11 @@ class Supervisor:
         while True:
             with self._lock:
                 monitors = self._running("monitor")
+                wanted = sum(member.spec.kind == "monitor" for member in self._fleet.members.values())
             answers = _quietly([monitor.drain.remote() for monitor in monitors], 10.0)
             pending = sum(int(answer["pending"]) for answer in answers)
             drained = not pending and not any(answer["receiving"] for answer in answers)
-            if (drained and len(answers) == len(monitors)) or time.monotonic() >= deadline:
+            if (drained and len(answers) == wanted) or time.monotonic() >= deadline:
                 return pending
             time.sleep(0.1)
 
