@@ -88,8 +88,11 @@ class Spool:
                 f"spool {self.directory} is held by another process; stop that one first"
             ) from error
         self._mutex = threading.Lock()
+        self._counting = threading.Lock()
         try:
             self._db = self._open()
+            # Counting a long backlog takes a while (a second per million blocks), and must not keep appends waiting.
+            self._counter = sqlite3.connect(self.directory / "spool.db", check_same_thread=False)
             (self._bytes,) = self._db.execute(
                 "SELECT coalesce(sum(length(payload)), 0) FROM block"
             ).fetchone()
@@ -174,8 +177,8 @@ class Spool:
 
     def pending(self, feed: str, position: Position) -> tuple[int, int]:
         """Records and payload bytes of `feed` at or after `position`."""
-        with self._mutex:
-            row = self._db.execute(
+        with self._counting:
+            row = self._counter.execute(
                 "SELECT coalesce(sum(count), 0), coalesce(sum(length(payload)), 0) FROM block"
                 " WHERE feed = ? AND (epoch, offset) >= (?, ?)",
                 (feed, *position),
@@ -245,6 +248,7 @@ class Spool:
 
     def close(self) -> None:
         """Close the database and release the lock. Calling it again does nothing."""
-        with self._mutex:
+        with self._mutex, self._counting:
+            self._counter.close()
             self._db.close()
             self._lock_file.close()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,6 +112,24 @@ def test_a_deletion_while_an_append_adds_up_is_counted(spool: Spool) -> None:
     spool.append([block(0)])
     spool.append([Block("t", 1, 10, 10, 10, "avro", SCHEMA, Payload(b"12345"))])
     assert spool.bytes == 5
+
+
+def test_counting_a_backlog_and_appending_do_not_wait_for_each_other(spool: Spool) -> None:
+    counted: list[tuple[int, int]] = []
+
+    class Blocks(list[Block]):
+        def __iter__(self) -> Iterator[Block]:  # in the middle of the transaction
+            counted.append(spool.pending("t", Position()))
+            return super().__iter__()
+
+    spool.append([block(0)])
+    append = threading.Thread(target=spool.append, args=(Blocks([block(10)]),), daemon=True)
+    append.start()
+    append.join(10)
+    assert not append.is_alive()
+    assert counted
+    assert set(counted) <= {(10, 4), (20, 8)}
+    assert spool.pending("t", Position()) == (20, 8)
 
 
 HOLD = "import sys; from actors.monitor.spool import Spool; s = Spool(sys.argv[1]); print('held', flush=True); input()"
