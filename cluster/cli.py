@@ -18,6 +18,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from cluster.cli_letters import deadletters, resume
+from cluster.cli_options import ADDRESS as _ADDRESS
+from cluster.cli_options import JSON as _JSON
 from cluster.config import ConfigError, PipelineConfig, load
 from cluster.errors import CommandError, NotReady
 
@@ -26,10 +29,6 @@ READY_TIMEOUT = 180.0
 DRAIN_TIMEOUT = 60.0
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
-_ADDRESS = click.option(
-    "--address", metavar="ADDRESS", help="Ray cluster; default RAY_ADDRESS, else the local one."
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 class _Tablecast(click.Group):
@@ -163,6 +162,10 @@ def demo(as_json: bool, limit: int | None) -> None:
     from cluster.demo import run_demo
 
     sys.exit(run_demo(as_json=as_json, limit=limit))
+
+
+main.add_command(resume)
+main.add_command(deadletters)
 
 
 @main.group()

@@ -29,6 +29,7 @@ from cluster.config_types import (
     Name,
     Names,
     NotEmpty,
+    OnDecodeFailure,
     Port,
     Seconds,
     Secret,
@@ -97,6 +98,11 @@ class Table(Section):
     )
     events: Events = Field(default=("insert", "update", "delete"), description="Which changes to follow.")
     sinks: Names | None = Field(default=None, description="Sinks that receive this table; absent, all.")
+    on_decode_failure: OnDecodeFailure = Field(
+        default="skip",
+        description="What becomes of a record that does not decode: `skip` keeps it with the dead letters and "
+        "goes on; `abort` delivers what is before its block and no more of that feed, until `tablecast resume`.",
+    )
 
 
 class KronosSink(Section):

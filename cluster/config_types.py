@@ -115,6 +115,8 @@ Seconds = Annotated[float, Kind("seconds"), BeforeValidator(parse_number), Field
 Size = Annotated[int, Kind("size"), BeforeValidator(parse_size), Field(strict=True, ge=0, le=2**60)]
 LargeSize = Annotated[Size, Kind("size"), Field(ge=MIB)]
 
+OnDecodeFailure = Annotated[Literal["skip", "abort"], Kind("skip or abort")]
+
 Event = Literal["insert", "update", "delete"]
 Events = Annotated[
     tuple[Event, ...], Kind("list of insert, update, delete"), AfterValidator(_unique), NotEmpty

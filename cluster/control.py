@@ -93,7 +93,8 @@ def wait_ready(
         if progress is not None:
             progress(status)
         decoders = status["decoders"]
-        tables = all(table["state"] == "receiving" for table in status["tables"])
+        # An aborted table receives, though it does not deliver; a person has to look at that.
+        tables = all(table["state"] in ("receiving", "aborted") for table in status["tables"])
         sinks = all(sink["state"] == "up" for sink in status["sinks"])
         if tables and sinks and decoders["running"] >= decoders["wanted"]:
             return True

@@ -5,8 +5,10 @@
     ├── LocalClusterError  the local cluster did not start
     ├── PipelineExists     a pipeline of that name is already running
     ├── NoSuchPipeline     no pipeline of that name is running
+    ├── NoSuchPart         a pipeline has no table, sink or dead letter of that name
     ├── NotReachable       a server that the pipeline file names cannot be used
-    └── NotReady           a pipeline did not come to the state asked for in time (exit code 1)
+    ├── NotReady           a pipeline did not come to the state asked for in time (exit code 1)
+    └── ReplayFailed       dead letters that were replayed failed again (exit code 1)
 
 ``ConfigError`` (``config.py``) is the other one that ends a command with exit code 2.
 """
@@ -38,11 +40,21 @@ class NoSuchPipeline(CommandError):
     """No pipeline of that name is running."""
 
 
+class NoSuchPart(CommandError):
+    """A pipeline has no table, sink or dead letter of that name."""
+
+
 class NotReachable(CommandError):
     """Servers or tables that a pipeline file names cannot be used; one line each."""
 
 
 class NotReady(CommandError):
     """A pipeline did not come to the state asked for in time; nothing is lost, and asking again may do."""
+
+    exit_code = 1
+
+
+class ReplayFailed(CommandError):
+    """Dead letters that were replayed did not decode again; they stay, with the new reason."""
 
     exit_code = 1

@@ -136,6 +136,14 @@ class Fleet:
             self.alerts.append(f"{name} failed too often and rests for {self._policy.park:.0f} s: {reason}")
             del self.alerts[:-_RECOVERIES]
 
+    def wake(self, name: str) -> bool:
+        """Start an actor at the next :meth:`actions` if it is parked. Returns whether it was."""
+        member = self.members[name]
+        if member.state is not MemberState.PARKED:
+            return False
+        member.state, member.start_at, member.history.parked_until = MemberState.DOWN, 0.0, None
+        return True
+
     @property
     def restarts(self) -> int:
         """Failures of all actors so far."""

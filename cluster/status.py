@@ -98,8 +98,16 @@ def _table(member: Member, rates: Rates) -> dict[str, Any]:
     problems = [f"{lane['sink']}: {lane['problem']}" for lane in lanes if lane["problem"]]
     if problems and not status["problem"]:
         status["problem"] = "; ".join(problems)
+    aborted = _aborted(member)
+    if aborted is not None and status["state"] == "receiving":
+        status["state"] = "aborted"
+        status["problem"] = (
+            f"{aborted['origin']} did not decode: {aborted['reason']}; mend that and `tablecast resume`,"
+            " or let it go to the dead letters with --skip"
+        )
     return {
         **status,
+        "aborted": aborted,
         "epoch": answer.get("epoch"),
         "received": answer.get("received", 0),
         "last_received": answer.get("last_received"),
@@ -109,6 +117,17 @@ def _table(member: Member, rates: Rates) -> dict[str, Any]:
         "dead_letters": answer.get("dead_letters", 0),
         "lanes": lanes,
     }
+
+
+def _aborted(member: Member) -> dict[str, Any] | None:
+    """The first record that stops a lane of the table: its origin, the reason, and how many of its block do."""
+    found = [lane["aborted"] for lane in member.answer.get("lanes", []) if lane.get("aborted")]
+    if not found:
+        return None
+    first = min(found, key=lambda abort: (*abort["block"], abort["offset"]))
+    feed, epoch, _ = first["block"]
+    origin = f"{member.spec.settings.pipeline}/{feed}/{epoch}/{first['offset']}"
+    return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
 def _decoder(member: Member, rates: Rates) -> dict[str, Any]:

@@ -36,6 +36,9 @@ TICK = 0.1
 #: Seconds allowed to a decoder that is taken out of the pool for what it has begun.
 DECODER_DRAIN = 30.0
 
+#: Seconds allowed to a monitor to carry out a command.
+COMMAND_TIMEOUT = 15.0
+
 
 class Supervisor:
     """Keeps the actors of `config` alive until told to stop. Methods are thread-safe."""
@@ -213,6 +216,39 @@ class Supervisor:
                 ray.get(handle.idle.remote(), timeout=DECODER_DRAIN)
             ray.kill(handle)
 
+    def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
+        """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
+
+        With `skip`, the records that aborted a table go to the dead letters. Returns the names of the actors woken,
+        the (feed, sink) of each lane, and the tables whose monitors cannot be asked now.
+        """
+        calls: dict[str, Any] = {}
+        with self._lock:
+            members = [m for m in self._fleet.members.values() if m.spec.kind != "decoder" or target is None]
+            named = [m.spec for m in members if target in (None, m.spec.which)]
+            actors = [spec.name for spec in named if self._fleet.wake(spec.name)]
+            tables = {spec.which for spec in named if spec.kind == "monitor"}
+            sinks = {spec.which for spec in named if spec.kind == "writer"}
+            silent = []
+            for spec in (member.spec for member in members if member.spec.kind == "monitor"):
+                wanted = (
+                    spec.settings.sinks if spec.which in tables else sinks.intersection(spec.settings.sinks)
+                )
+                if not wanted:
+                    continue
+                if spec.name in self._handles:
+                    calls[spec.which] = self._handles[spec.name].resume.remote(list(wanted), skip)
+                else:
+                    silent.append(spec.which)
+        lanes = []
+        for table, call in calls.items():
+            try:
+                lanes += ray.get(call, timeout=COMMAND_TIMEOUT)
+            except (RayActorError, RayTaskError, GetTimeoutError) as error:
+                log.warning("%s not resumed: %s", table, _reason(error))
+                silent.append(table)
+        return {"actors": actors, "lanes": lanes, "silent": silent}
+
     def stop(self, drain_seconds: float) -> dict[str, int]:
         """Stop receiving, deliver what is left for up to `drain_seconds`, end all actors.
 
@@ -289,6 +325,10 @@ class SupervisorActor:
     @ray.method(concurrency_group="control")
     def scale(self, decoders: int) -> None:
         self._supervisor.scale(decoders)
+
+    @ray.method(concurrency_group="control")
+    def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
+        return self._supervisor.resume(target, skip)
 
     @ray.method(concurrency_group="control")
     def stop(self, drain_seconds: float) -> dict[str, int]:

@@ -10,7 +10,8 @@ import ray
 
 from actors.batch import Batch
 from actors.block import Block
-from actors.codec.decoder import Decoder
+from actors.codec.decoder import Decoder, all_or_nothing
+from actors.codec.isolated import decode_isolated
 
 
 @ray.remote(concurrency_groups={"control": 1})
@@ -21,8 +22,15 @@ class DecodeActor:
         self._digest = digest
         self._decoder = Decoder()
 
-    def decode(self, block: Block) -> Batch:
-        return self._decoder.decode(block)
+    def decode(self, block: Block, strict: bool) -> Batch:
+        """Decode `block`; with `strict`, records that do not decode raise :class:`DecodeAborted`."""
+        batch = self._decoder.decode(block)
+        return all_or_nothing(batch) if strict else batch
+
+    def decode_isolated(self, block: Block, strict: bool) -> Batch:
+        """The same in a process of its own, for a block that kills decoders; if it fails, all records are rejects."""
+        batch = decode_isolated(block)
+        return all_or_nothing(batch) if strict else batch
 
     def idle(self) -> None:
         """Returns when everything asked for before has been decoded."""

@@ -12,7 +12,7 @@ import msgpack
 from actors.batch import Batch, Rejected
 from actors.block import Block
 from actors.codec.codec import Codec
-from actors.errors import DecodeFailed
+from actors.errors import DecodeAborted, DecodeFailed
 from protocols.kinetica.types import TableType
 
 #: Compiled codecs kept per decoder; each is a few kilobytes.
@@ -33,6 +33,14 @@ class DecoderStats:
 def _codec(schema: str) -> Codec:
     parts = json.loads(schema)
     return Codec(TableType.parse(parts["definition"], parts["properties"]))
+
+
+def all_or_nothing(batch: Batch) -> Batch:
+    """`batch`, unless records of it did not decode: then raises :class:`DecodeAborted`, which names the first."""
+    if batch.rejects:
+        first = batch.rejects[0]
+        raise DecodeAborted(first.reason, first.offset, len(batch.rejects))
+    return batch
 
 
 class Decoder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -13,9 +14,10 @@ from typing import Any
 import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
 
-from actors.block import Block, BlockId
-from actors.errors import DecodeFailed, NotAttached
-from actors.monitor.dispatch import DecoderFailed
+from actors.block import BlockId
+from actors.errors import DecodeAborted, DecodeFailed, NotAttached, SpoolError
+from actors.monitor.dispatch import DecoderFailed, Task
+from actors.monitor.letters import DeadLetter
 from actors.monitor.monitor import Monitor
 from actors.monitor.pool import DecoderPool
 from actors.monitor.settings import MonitorSettings
@@ -43,7 +45,7 @@ class RayTransport:
         self._incarnation = incarnation
         self._lock = threading.Lock()
         self._writers: dict[str, Any] = {}
-        self._decoding: dict[BlockId, _Decoding] = {}
+        self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
         self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
         self._pool.resize(decoders)
 
@@ -51,54 +53,61 @@ class RayTransport:
         with self._lock:
             self._pool.resize(count)
 
-    def attach(self, sink: str, feed: str, session: int, done: Callable[[Any], None]) -> None:
+    def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
             return
-        call = writer.attach.remote(feed, (self._incarnation, session))
+        call = writer.attach.remote(order, (self._incarnation, session))
         call.future().add_done_callback(lambda future: done(self._outcome(future, sink)))
 
     def write(
-        self, sink: str, block: Block, session: int, previous: BlockId | None, done: Callable[[Any], None]
+        self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
     ) -> None:
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
             return
-        decoding = self._decode(block)
+        decoding = self._decode(task)
         if decoding is None:
             done(DecoderFailed("no decoder is running", blame=False))
             return
-        call = writer.write.remote((self._incarnation, session), block.id, previous, decoding.ref)
+        key = _key(task)
+        call = writer.write.remote((self._incarnation, session), task.id, previous, decoding.ref)
 
         def finished(future: Future[Any]) -> None:
             outcome = self._outcome(future, sink)
-            failed = isinstance(outcome, DecoderFailed)
+            lost = isinstance(outcome, DecoderFailed)
+            if lost:
+                outcome.attempt = decoding.ref.hex()
+            failed = lost or isinstance(outcome, DecodeAborted)
             with self._lock:
                 decoding.users -= 1
                 # A failed decoding must not be handed to another sink; a finished one is not needed any more.
-                if self._decoding.get(block.id) is decoding and (failed or not decoding.users):
-                    del self._decoding[block.id]
+                if self._decoding.get(key) is decoding and (failed or not decoding.users):
+                    del self._decoding[key]
                 if not decoding.users:
                     self._pool.done(decoding.number)
-                if failed and isinstance(outcome.__cause__, RayActorError):
+                if lost and isinstance(outcome.__cause__, RayActorError):
                     dead = isinstance(outcome.__cause__, ActorDiedError)
                     self._pool.lost(decoding.number, decoding.handle, dead=dead, now=time.monotonic())
             done(outcome)
 
         call.future().add_done_callback(finished)
 
-    def _decode(self, block: Block) -> _Decoding | None:
-        """Decode `block`, once for all sinks that want it at about the same time."""
+    def _decode(self, task: Task) -> _Decoding | None:
+        """Decode the block of `task`, once for all sinks that want it at about the same time."""
+        key = _key(task)
         with self._lock:
-            decoding = self._decoding.get(block.id)
+            decoding = self._decoding.get(key)
             if decoding is None:
                 taken = self._pool.take(time.monotonic())
                 if taken is None:
                     return None
                 number, handle = taken
-                decoding = self._decoding[block.id] = _Decoding(handle.decode.remote(block), number, handle)
+                decode = handle.decode_isolated if task.isolated else handle.decode
+                ref = decode.remote(task.block, task.strict)
+                decoding = self._decoding[key] = _Decoding(ref, number, handle)
             decoding.users += 1
             return decoding
 
@@ -133,6 +142,10 @@ class RayTransport:
             return NotAttached(f"the writer of {sink} died")
         # Lost objects and the like: the decoded block is gone, the block is not.
         return DecoderFailed(_line(error), blame=False)
+
+
+def _key(task: Task) -> tuple[BlockId, bool, bool]:
+    return task.id, task.strict, task.isolated
 
 
 def _find(name: str) -> Any:
@@ -190,6 +203,40 @@ class MonitorActor:
             return {"receiving": True, "pending": 0}  # not known yet
         self._monitor.stop_intake()
         return {"receiving": self._monitor.receiving, "pending": self._monitor.pending}
+
+    @ray.method(concurrency_group="control")
+    def resume(self, sinks: list[str], skip: bool) -> list[tuple[str, str]]:
+        """See :meth:`Dispatcher.resume`."""
+        return self._ready.dispatcher.resume(sinks, skip)
+
+    @ray.method(concurrency_group="control")
+    def dead_letters(self, limit: int) -> tuple[dict[str, int], list[DeadLetter]]:
+        """See :meth:`DeadLetters.list`."""
+        return self._ready.spool.letters.list(limit)
+
+    @ray.method(concurrency_group="control")
+    def dead_letter(self, record: BlockId) -> DeadLetter | None:
+        """See :meth:`DeadLetters.get`."""
+        return self._ready.spool.letters.get(record)
+
+    @ray.method(concurrency_group="control")
+    def replay(self, records: list[BlockId] | None) -> dict[str, tuple[int, int]]:
+        """See :meth:`Dispatcher.replay`."""
+        return self._ready.dispatcher.replay(records)
+
+    @ray.method(concurrency_group="control")
+    def replayed(self, runs: dict[str, int]) -> dict[str, int]:
+        """State -> how many dead letters of these runs, feed -> run, are in it."""
+        outcome: Counter[str] = Counter()
+        for feed, run in runs.items():
+            outcome.update(self._ready.spool.letters.outcome(feed, run))
+        return dict(outcome)
+
+    @property
+    def _ready(self) -> Monitor:
+        if self._monitor is None:
+            raise SpoolError("the monitor has only begun to start; try again")
+        return self._monitor
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:

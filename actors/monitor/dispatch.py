@@ -8,19 +8,21 @@ a crash means sending some blocks again, never skipping any.
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import itertools
 import logging
 import queue
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeVar
 
 from actors.batch import Rejected
 from actors.block import Block, BlockId
-from actors.errors import DeliveryRefused, NotAttached, StaleOwner
-from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Lane
+from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
+from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane
 from actors.monitor.spool import Position, Spool
 
 log = logging.getLogger(__name__)
@@ -28,30 +30,64 @@ log = logging.getLogger(__name__)
 #: Seconds between saves of cursors while acknowledgements flow.
 SAVE_INTERVAL = 0.2
 
+#: Decoders that may die over a block before it is decoded in a process of its own.
+POISON_DEATHS = 2
+
+#: Seconds allowed to the dispatcher's thread to answer a question.
+ANSWER_TIMEOUT = 10.0
+
+#: What follows a feed's name in the name of the order in which its dead letters are replayed.
+REPLAY = "!replay"
+
+Answer = TypeVar("Answer")
+
 
 class DecoderFailed(Exception):
     """What a transport reports when a block was not decoded, so that the writer never saw it.
 
     `blame` says whether the block may be the cause: a decoder died over it or refused it, other than there being
-    no decoder at all.
+    no decoder at all. Reports of one attempt to several sinks carry the same `attempt`.
     """
 
-    def __init__(self, reason: str, blame: bool) -> None:
+    def __init__(self, reason: str, blame: bool, attempt: object = None) -> None:
         super().__init__(reason)
         self.blame = blame
+        self.attempt = object() if attempt is None else attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A block to be decoded and written.
+
+    Attributes:
+        order: what the writer keeps it in order with: the name of its feed, or of the feed's replay.
+        block: the block.
+        strict: whether a record that does not decode is a :class:`~actors.errors.DecodeAborted` for all of them.
+        isolated: whether to decode it in a process of its own.
+    """
+
+    order: str
+    block: Block
+    strict: bool = False
+    isolated: bool = False
+
+    @property
+    def id(self) -> BlockId:
+        """The block's identity in its order."""
+        return self.block.id._replace(feed=self.order)
 
 
 class Transport(Protocol):
     """How a dispatcher reaches writers and decoders. Calls return at once; `done` is called later, on any thread,
     with the result or the exception."""
 
-    def attach(self, sink: str, feed: str, session: int, done: Callable[[Any], None]) -> None:
-        """Attach `feed` to the writer of `sink`; the result is how far the feed is durable there, or None."""
+    def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
+        """Attach `order` to the writer of `sink`; the result is how far it is durable there, or None."""
 
     def write(
-        self, sink: str, block: Block, session: int, previous: BlockId | None, done: Callable[[Any], None]
+        self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
     ) -> None:
-        """Decode `block` and write it; the result is a :class:`~actors.batch.Receipt`."""
+        """Decode the block of `task` and write it; the result is a :class:`~actors.batch.Receipt`."""
 
 
 @dataclass(slots=True)
@@ -66,6 +102,7 @@ class LaneReport:
     pending_records: int
     pending_bytes: int
     in_flight: int
+    aborted: Abort | None = None
 
 
 @dataclass(slots=True)
@@ -86,6 +123,7 @@ class Dispatcher:
         sinks: names of the sinks that every feed goes to.
         transport: how to reach actors.
         window_bytes: unacknowledged payload bytes per lane.
+        abort: whether a record that does not decode stops its feed, instead of becoming a dead letter.
     """
 
     def __init__(
@@ -94,8 +132,10 @@ class Dispatcher:
         sinks: Iterable[str],
         transport: Transport,
         window_bytes: int = DEFAULT_WINDOW_BYTES,
+        abort: bool = False,
     ) -> None:
         self._spool = spool
+        self._abort = abort
         self._sinks = tuple(sinks)
         self._transport = transport
         self._window_bytes = window_bytes
@@ -105,12 +145,20 @@ class Dispatcher:
         self._order = itertools.count()
         self._moved: dict[tuple[str, str], Position] = {}
         self._rejects: list[tuple[BlockId, int, Rejected]] = []
+        #: Blocks of an aborting table that may lose records to the dead letters.
+        self._permits = spool.permits()
+        #: Block, by its order -> the attempts at which decoders died.
+        self._deaths: dict[BlockId, set[object]] = {}
+        #: Order -> the run of dead letters that is being replayed.
+        self._runs: dict[str, int] = {}
+        self._replayed: dict[str, list[tuple[int, Rejected]]] = {}
         self._save_due: float | None = None
         self._stopping = False
         self._delivered: dict[tuple[str, str], int] = {}
         self.stale = False
         for feed in spool.feeds():
             self._open_lanes(feed)
+        self._open_replays()
 
     # -- called from any thread ---------------------------------------------------------------------------------
 
@@ -123,15 +171,49 @@ class Dispatcher:
         """End :meth:`run` after saving cursors."""
         self._events.put(self._stop)
 
+    def resume(self, sinks: Iterable[str], skip: bool) -> list[tuple[str, str]]:
+        """Let parked and aborted lanes to `sinks` try again; returns (feed, sink) of each.
+
+        With `skip`, what did not decode in the blocks that aborted them becomes dead letters.
+        """
+        wanted = set(sinks)
+        return self._ask(lambda: self._resume(wanted, skip))
+
+    def replay(self, records: Iterable[BlockId] | None = None) -> dict[str, tuple[int, int]]:
+        """Begin to deliver dead letters, all that wait or those of `records`; see :meth:`DeadLetters.begin`."""
+        wanted = None if records is None else tuple(records)
+        return self._ask(lambda: self._replay(wanted))
+
+    def _ask(self, action: Callable[[], Answer]) -> Answer:
+        """Do `action` on the thread of :meth:`run`. Raises TimeoutError."""
+        answer: Future[Answer] = Future()
+
+        def act() -> None:
+            try:
+                answer.set_result(action())
+            except Exception as error:
+                answer.set_exception(error)
+
+        self._events.put(act)
+        return answer.result(ANSWER_TIMEOUT)
+
     def report(self) -> list[LaneReport]:
         """The state of every lane, as of now."""
         reports = []
         for (sink, feed), lane in sorted(self._lanes.items()):
-            records, size = self._spool.pending(feed, lane.cursor)
-            state = lane.state.value
+            if feed.endswith(REPLAY):
+                run = self._runs.get(feed)
+                if run is None:
+                    continue
+                records, size = self._spool.letters.pending(feed.removesuffix(REPLAY), run, lane.cursor)
+            else:
+                records, size = self._spool.pending(feed, lane.cursor)
+            state, problem, aborted = lane.state.value, lane.problem, lane.aborted
+            if aborted is not None and problem is None:
+                state, problem = "aborted", f"record {aborted.offset} did not decode: {aborted.reason}"
             delivered = self._delivered[sink, feed]
             reports.append(
-                LaneReport(feed, sink, state, lane.problem, delivered, records, size, lane.in_flight)
+                LaneReport(feed, sink, state, problem, delivered, records, size, lane.in_flight, aborted)
             )
         return reports
 
@@ -187,18 +269,29 @@ class Dispatcher:
                 self._later(lambda result: self._attached(lane, session, result)),
             )
         while lane.wants_block():
-            block = self._spool.next_block(lane.feed, lane.read_position)
+            block = self._next_block(lane)
             if block is None:
                 break
             self._write(lane, block, lane.sent(block))
 
+    def _next_block(self, lane: Lane) -> Block | None:
+        if not lane.feed.endswith(REPLAY):
+            return self._spool.next_block(lane.feed, lane.read_position)
+        run = self._runs.get(lane.feed)
+        if run is None:
+            return None
+        return self._spool.letters.next_block(lane.feed.removesuffix(REPLAY), run, lane.read_position)
+
     def _write(self, lane: Lane, block: Block, previous: BlockId | None) -> None:
         session = lane.session
+        task = Task(lane.feed, block)
+        isolated = len(self._deaths.get(task.id, ())) >= POISON_DEATHS
+        strict = self._abort and block.feed == lane.feed and block.id not in self._permits
         self._transport.write(
             lane.sink,
-            block,
+            replace(task, strict=strict, isolated=isolated),
             session,
-            previous,
+            previous and previous._replace(feed=lane.feed),
             self._later(lambda result: self._written(lane, session, block, result)),
         )
 
@@ -211,23 +304,34 @@ class Dispatcher:
         if isinstance(result, BaseException):
             self._writer_failed(lane, session, result)
             return
-        if lane.attached(session, Position(*result) if result else None):
+        # Of a replay the writer may remember an earlier run, which was further on.
+        durable = Position(*result) if result and not lane.feed.endswith(REPLAY) else None
+        if lane.attached(session, durable):
             self._cursor_moved(lane)
         self._pump(lane)
 
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         if isinstance(result, DecoderFailed):
+            if result.blame:
+                self._deaths.setdefault(block.id._replace(feed=lane.feed), set()).add(result.attempt)
             again = lane.decode_failed(session, block.id, str(result), result.blame)
             if again is not None:
                 due = time.monotonic() + again.delay
                 self._at(due, lambda: self._write_again(lane, session, block, again.previous))
+        elif isinstance(result, DecodeAborted):
+            if lane.abort(session, Abort(block.id, result.offset, str(result), result.count)):
+                log.error("%s to %s aborted at %s: %s", lane.feed, lane.sink, block.id, result)
+                self._pump(lane)
         elif isinstance(result, DeliveryRefused):
             log.error("%s to %s parked: %s", lane.feed, lane.sink, result)
             lane.park(str(result))
         elif isinstance(result, BaseException):
             self._writer_failed(lane, session, result)
         else:
-            self._rejects += [(block.id, result.time, reject) for reject in result.rejects]
+            if lane.feed == block.feed:
+                self._rejects += [(block.id, result.time, reject) for reject in result.rejects]
+            else:
+                self._replayed.setdefault(lane.feed, []).extend((block.epoch, r) for r in result.rejects)
             if lane.acked(session, block.id):
                 self._cursor_moved(lane)
             self._delivered[lane.sink, lane.feed] += block.count
@@ -247,6 +351,45 @@ class Dispatcher:
         if lane.writer_failed(session, str(error), time.monotonic()):
             self._at(lane.not_before, lambda: self._pump(lane))
 
+    # -- ways back ----------------------------------------------------------------------------------------------
+
+    def _resume(self, sinks: set[str], skip: bool) -> list[tuple[str, str]]:
+        resumed = []
+        for lane in self._lanes.values():
+            if lane.sink not in sinks:
+                continue
+            if skip and lane.aborted is not None:
+                self._spool.permit(lane.aborted.block)
+                self._permits.add(lane.aborted.block)
+            if lane.resume():
+                resumed.append((lane.feed, lane.sink))
+                self._pump(lane)
+        return resumed
+
+    def _replay(self, records: Iterable[BlockId] | None) -> dict[str, tuple[int, int]]:
+        begun = self._spool.letters.begin(records)
+        for lane in self._open_replays():
+            self._pump(lane)
+        return begun
+
+    def _open_replays(self) -> list[Lane]:
+        """Begin the next run of each feed that has one and is not at one; returns its lanes, at their start."""
+        opened = []
+        for feed, run in self._spool.letters.runs().items():
+            order = feed + REPLAY
+            if order in self._runs:
+                continue
+            self._runs[order] = run
+            for sink in self._sinks:
+                self._delivered.setdefault((sink, order), 0)
+                # One lane for all runs: the writer knows it by the number of its session.
+                lane = self._lanes.setdefault(
+                    (sink, order), Lane(order, sink, Position(), self._window_bytes)
+                )
+                lane.rewind(Position())
+                opened.append(lane)
+        return opened
+
     # -- cursors ------------------------------------------------------------------------------------------------
 
     def _cursor_moved(self, lane: Lane) -> None:
@@ -259,7 +402,24 @@ class Dispatcher:
         self._save_due = None
         if not self._moved and not self._rejects:
             return
-        feeds = {feed for _, feed in self._moved}
-        behind = {feed: min(self._lanes[sink, feed].cursor for sink in self._sinks) for feed in feeds}
-        self._spool.advance(self._moved, behind, self._rejects)
+        orders = {order for _, order in self._moved}
+        behind = {order: min(self._lanes[sink, order].cursor for sink in self._sinks) for order in orders}
+        for block in [block for block in self._deaths if block[1:] < behind.get(block.feed, ())]:
+            del self._deaths[block]
+        replays = {order: position for order, position in behind.items() if order.endswith(REPLAY)}
+        feeds = {feed: position for feed, position in behind.items() if feed not in replays}
+        cursors = {key: position for key, position in self._moved.items() if key[1] in feeds}
+        self._spool.advance(cursors, feeds, self._rejects)
         self._moved, self._rejects = {}, []
+        for order, position in replays.items():
+            self._settle(order, position)
+
+    def _settle(self, order: str, behind: Position) -> None:
+        """Note how far the run of a replay is; after its end, begin the next."""
+        run = self._runs.get(order)
+        rejects = self._replayed.pop(order, [])
+        if run is None or not self._spool.letters.settle(order.removesuffix(REPLAY), run, behind, rejects):
+            return
+        del self._runs[order]
+        for lane in self._open_replays():
+            self._events.put(functools.partial(self._pump, lane))

@@ -4,7 +4,8 @@ The delivery logic of a monitor as a state machine: no Ray, no clock, no disk. A
 then sends blocks in order, each naming its predecessor, while their bytes fit the window. Acknowledgements may
 come in any order; the cursor moves only over a contiguous prefix. After a failure of the writer the lane backs off,
 attaches again and sends again from the first block that is not acknowledged. After a failure of a decoder only
-that block is sent again.
+that block is sent again. A block with a record that may not be skipped *aborts* the lane: what is before it is
+delivered, nothing after it until :meth:`Lane.resume`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,19 @@ class LaneState(Enum):
     DETACHED = "detached"  # waiting for its time to attach
     ATTACHING = "attaching"
     OPEN = "open"
-    PARKED = "parked"  # stays so until the pipeline is started again; its blocks stay in the spool
+    PARKED = (
+        "parked"  # stays so until it is resumed or the pipeline started again; its blocks stay in the spool
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Why a lane stops before `block`: its record at `offset`, and `count` - 1 more, did not decode."""
+
+    block: BlockId
+    offset: int
+    reason: str
+    count: int
 
 
 class Resend(NamedTuple):
@@ -66,6 +79,7 @@ class Lane:
         self.cursor = cursor
         self.state = LaneState.DETACHED
         self.problem: str | None = None
+        self.aborted: Abort | None = None
         self.session = 0
         self._window_bytes = window_bytes
         self._backoff = backoff or Backoff()
@@ -116,6 +130,8 @@ class Lane:
     def wants_block(self) -> bool:
         """Whether the window has room. One block always fits, however large."""
         if self.state is not LaneState.OPEN:
+            return False
+        if self.aborted is not None and self._read_at >= self.aborted.block[1:]:
             return False
         return not self._flights or (self._bytes < self._window_bytes and len(self._flights) < WINDOW_BLOCKS)
 
@@ -172,11 +188,36 @@ class Lane:
         self._not_before = now + self._backoff.delay(self._failures)
         return True
 
+    def abort(self, session: int, abort: Abort) -> bool:
+        """A record may not be skipped: go no further than its block. Returns whether to attach anew.
+
+        A new session makes the writer forget the blocks that follow; those before are sent again.
+        """
+        if session != self.session or abort.block not in self._flights:
+            return False
+        self.aborted = abort
+        self._reset(LaneState.DETACHED, None)
+        return True
+
     def park(self, reason: str) -> None:
-        """Stop this lane for good; its blocks stay in the spool."""
+        """Stop this lane until it is resumed; its blocks stay in the spool."""
         self._reset(LaneState.PARKED, reason)
 
-    def _reset(self, state: LaneState, reason: str) -> None:
+    def resume(self) -> bool:
+        """Try again what was aborted or parked. Returns whether it was."""
+        stopped = self.aborted is not None or self.state is LaneState.PARKED
+        self.aborted = None
+        if self.state is LaneState.PARKED:
+            self.rewind(self.cursor)
+        return stopped
+
+    def rewind(self, cursor: Position) -> None:
+        """Begin anew, at once, from `cursor`."""
+        self.cursor = cursor
+        self._failures, self._not_before = 0, 0.0
+        self._reset(LaneState.DETACHED, None)
+
+    def _reset(self, state: LaneState, reason: str | None) -> None:
         self.state, self.problem = state, reason
         # Answers of the old session are not ours any more. Its blocks are read again from the cursor.
         self.session += 1

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from actors.errors import SpoolInUse
+from actors.errors import SpoolError, SpoolInUse
 from actors.monitor.dispatch import Dispatcher, Transport
 from actors.monitor.kinetica import KineticaTable
 from actors.monitor.receiver import Receiver, Source
@@ -52,7 +52,8 @@ class Monitor:
                 if time.monotonic() >= deadline or self._stopped.wait(0.1):
                     raise
         settings = self._settings
-        self._dispatcher = Dispatcher(spool, settings.sinks, self._transport, settings.window_bytes)
+        abort = settings.on_decode_failure == "abort"
+        self._dispatcher = Dispatcher(spool, settings.sinks, self._transport, settings.window_bytes, abort)
         self._receiver = Receiver(settings, self._source, spool, self._dispatcher.notify)
         self._spool = spool
         self._thread("dispatch", self._dispatcher.run)
@@ -72,6 +73,20 @@ class Monitor:
         thread = threading.Thread(target=run, name=f"{self._settings.table}-{name}", daemon=True)
         self._threads[name] = thread
         thread.start()
+
+    @property
+    def spool(self) -> Spool:
+        """Raises :class:`SpoolError` while it is not open."""
+        if self._spool is None:
+            raise SpoolError("the spool is not open yet; try again")
+        return self._spool
+
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Raises :class:`SpoolError` while the spool is not open."""
+        if self._dispatcher is None:
+            raise SpoolError("the spool is not open yet; try again")
+        return self._dispatcher
 
     @property
     def receiving(self) -> bool:

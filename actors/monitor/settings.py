@@ -25,6 +25,7 @@ class MonitorSettings:
         min_free: free bytes of the spool's file system below which receiving pauses.
         limits: when a block is closed.
         window_bytes: unacknowledged payload bytes per feed and sink.
+        on_decode_failure: ``skip`` sends records that do not decode to the dead letters, ``abort`` stops at them.
     """
 
     pipeline: str
@@ -38,3 +39,4 @@ class MonitorSettings:
     min_free: int
     limits: BlockLimits
     window_bytes: int
+    on_decode_failure: str = "skip"

@@ -22,6 +22,7 @@ from typing import NamedTuple
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import SpoolError, SpoolInUse
+from actors.monitor import letters
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS schema (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE);
@@ -37,9 +38,9 @@ CREATE TABLE IF NOT EXISTS feed (
 CREATE TABLE IF NOT EXISTS cursor (
     sink TEXT NOT NULL, feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (sink, feed)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS dead_letter (
-    feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, time INTEGER NOT NULL,
-    schema INTEGER NOT NULL REFERENCES schema, reason TEXT NOT NULL, frame BLOB NOT NULL,
+-- Blocks whose records may become dead letters although the table aborts on them.
+CREATE TABLE IF NOT EXISTS permit (
+    feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (feed, epoch, offset)) WITHOUT ROWID;
 -- Topics created at the source, so that those of a killed process can be cleared.
 CREATE TABLE IF NOT EXISTS topic (id TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -66,6 +67,9 @@ class Spool:
 
     Thread-safe: one thread appends while another reads and moves cursors.
 
+    Attributes:
+        letters: the dead letters.
+
     Raises:
         SpoolInUse: another process holds it.
         SpoolError: it cannot be created, or is not a spool.
@@ -91,6 +95,7 @@ class Spool:
         self._counting = threading.Lock()
         try:
             self._db = self._open()
+            self.letters = letters.DeadLetters(self._transaction)
             # Counting a long backlog takes a while (a second per million blocks), and must not keep appends waiting.
             self._counter = sqlite3.connect(self.directory / "spool.db", check_same_thread=False)
             (self._bytes,) = self._db.execute(
@@ -107,7 +112,7 @@ class Spool:
         db = sqlite3.connect(self.directory / "spool.db", isolation_level=None, check_same_thread=False)
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("PRAGMA synchronous=FULL")
-        db.executescript(_TABLES)
+        db.executescript(_TABLES + letters.TABLES)
         return db
 
     @contextmanager
@@ -216,24 +221,32 @@ class Spool:
             for (sink, feed), position in cursors.items():
                 db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?, ?, ?)", (sink, feed, *position))
             for block, time, reject in rejects:
-                db.execute(
-                    "INSERT OR IGNORE INTO dead_letter SELECT feed, epoch, ?, ?, schema, ?, ? FROM block"
-                    " WHERE (feed, epoch, offset) = (?, ?, ?)",
-                    (reject.offset, time, reject.reason, reject.frame, *block),
-                )
+                letters.add(db, block, time, reject)
             for feed, position in behind.items():
                 rows = db.execute(
                     "DELETE FROM block WHERE feed = ? AND (epoch, offset) < (?, ?) RETURNING length(payload)",
                     (feed, *position),
                 ).fetchall()
                 freed += sum(size for (size,) in rows)
+                db.execute(
+                    "DELETE FROM permit WHERE feed = ? AND (epoch, offset) < (?, ?)", (feed, *position)
+                )
         self._count(-freed)
 
-    def dead_letters(self) -> int:
-        """How many records are kept as dead letters."""
+    def permit(self, block: BlockId) -> None:
+        """Let the records of `block` that do not decode become dead letters, also those of an aborting table."""
+        with self._transaction() as db:
+            db.execute("INSERT OR IGNORE INTO permit VALUES (?, ?, ?)", block)
+
+    def permits(self) -> set[BlockId]:
+        """The blocks that :meth:`permit` named, as long as they are here."""
         with self._mutex:
-            (count,) = self._db.execute("SELECT count(*) FROM dead_letter").fetchone()
-        return int(count)
+            return {BlockId(*row) for row in self._db.execute("SELECT feed, epoch, offset FROM permit")}
+
+    def dead_letters(self) -> int:
+        """How many dead letters are not delivered yet."""
+        with self._counting:
+            return letters.count(self._counter)
 
     def topics(self) -> list[str]:
         """Topics at the source that this spool's monitors opened last; they may not have been cleared."""

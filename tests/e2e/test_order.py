@@ -39,7 +39,7 @@ class SlowDecoder:
         self._decoder = Decoder()
         self._random = random.Random(seed)
 
-    def decode(self, block: Block) -> Batch:
+    def decode(self, block: Block, strict: bool) -> Batch:
         time.sleep(self._random.uniform(0.05, 0.6))
         return self._decoder.decode(block)
 

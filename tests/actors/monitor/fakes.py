@@ -12,6 +12,7 @@ from typing import Any
 from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
 from actors.errors import ActorError, NotAttached
+from actors.monitor.dispatch import Task
 from actors.monitor.grouping import BlockLimits
 from actors.monitor.receiver import SourceLost
 from actors.monitor.settings import MonitorSettings
@@ -54,14 +55,14 @@ class FakeTransport:
 
     Args:
         seed: of the order of answers.
-        fault: called with (sink, block) on arrival; an exception that it returns is the answer.
+        fault: called with (sink, task) on arrival; an exception that it returns is the answer.
         threads: how many handle calls; 0 leaves them in :attr:`calls`.
     """
 
     def __init__(
         self,
         seed: int = 0,
-        fault: Callable[[str, Block], BaseException | None] = lambda sink, block: None,
+        fault: Callable[[str, Task], BaseException | None] = lambda sink, task: None,
         threads: int = THREADS,
     ) -> None:
         self.fault = fault
@@ -73,6 +74,8 @@ class FakeTransport:
         #: What an attach to a sink raises, for as long as it stands here.
         self.down: dict[str, ActorError] = {}
         self.calls: list[Callable[[], None]] = []
+        #: All that was to be written, in order.
+        self.tasks: list[Task] = []
         self._rng = random.Random(seed)
         self._buffers: dict[tuple[str, str], ReorderBuffer[tuple[Block, Done]]] = {}
         self._durable: dict[tuple[str, str], tuple[int, int]] = {}
@@ -87,8 +90,9 @@ class FakeTransport:
     def attach(self, sink: str, feed: str, session: int, done: Done) -> None:
         self._put(lambda: self._attach(sink, feed, session, done))
 
-    def write(self, sink: str, block: Block, session: int, previous: BlockId | None, done: Done) -> None:
-        self._put(lambda: self._write(sink, block, session, previous, done))
+    def write(self, sink: str, task: Task, session: int, previous: BlockId | None, done: Done) -> None:
+        self.tasks.append(task)
+        self._put(lambda: self._write(sink, task, session, previous, done))
 
     # -- the writers --------------------------------------------------------------------------------------------
 
@@ -101,21 +105,21 @@ class FakeTransport:
         buffer.attach((self.owner, session))
         done(self._durable.get((sink, feed)))
 
-    def _write(self, sink: str, block: Block, session: int, previous: BlockId | None, done: Done) -> None:
-        error = self.fault(sink, block)
+    def _write(self, sink: str, task: Task, session: int, previous: BlockId | None, done: Done) -> None:
+        error = self.fault(sink, task)
         if error is not None:
             done(error)
             return
         # An empty buffer refuses what nobody attached.
-        buffer = self._buffers.get((sink, block.feed), ReorderBuffer(block.feed))
+        buffer = self._buffers.get((sink, task.order), ReorderBuffer(task.order))
         try:
-            ready = buffer.offer((self.owner, session), block.id, previous, (block, done))
+            ready = buffer.offer((self.owner, session), task.id, previous, (task.block, done))
         except ActorError as refusal:
             done(refusal)
             return
         for each, answer in ready:
-            self.delivered.setdefault((sink, each.feed), []).append(each)
-            self._durable[sink, each.feed] = (each.epoch, each.end)
+            self.delivered.setdefault((sink, task.order), []).append(each)
+            self._durable[sink, task.order] = (each.epoch, each.end)
             # The answer comes in its own time.
             self._put(
                 lambda each=each, answer=answer: answer(Receipt(each.time, self.rejects.get(each.id, ())))

@@ -14,7 +14,7 @@ from actors.batch import Rejected
 from actors.block import Block
 from actors.errors import DeliveryRefused, NotAttached, StaleOwner
 from actors.monitor import dispatch, lane
-from actors.monitor.dispatch import DecoderFailed, Dispatcher
+from actors.monitor.dispatch import DecoderFailed, Dispatcher, Task
 from actors.monitor.spool import Position, Spool
 from tests.actors.monitor.fakes import DEADLINE, FakeTransport, wait_for
 
@@ -72,7 +72,7 @@ def test_everything_arrives_in_order_whatever_fails(spool: Spool, start: Start, 
     rng = random.Random(seed)
     left = {"faults": 60}
 
-    def fault(sink: str, block: Block) -> BaseException | None:
+    def fault(sink: str, task: Task) -> BaseException | None:
         if rng.random() < 0.8 or not left["faults"]:
             return None
         left["faults"] -= 1
@@ -113,8 +113,8 @@ def test_everything_arrives_in_order_whatever_fails(spool: Spool, start: Start, 
 
 
 def test_a_parked_sink_holds_back_nobody_else_and_keeps_its_blocks(spool: Spool, start: Start) -> None:
-    def fault(sink: str, block: Block) -> BaseException | None:
-        return DeliveryRefused("no such column; add it") if sink == "b" and block.offset == 10 else None
+    def fault(sink: str, task: Task) -> BaseException | None:
+        return DeliveryRefused("no such column; add it") if sink == "b" and task.block.offset == 10 else None
 
     transport = FakeTransport(fault=fault)
     spool.append(blocks(0, 10))
@@ -133,8 +133,8 @@ def test_a_parked_sink_holds_back_nobody_else_and_keeps_its_blocks(spool: Spool,
 
 
 def test_a_block_that_kills_decoders_parks_only_its_lane(spool: Spool, start: Start) -> None:
-    def fault(sink: str, block: Block) -> BaseException | None:
-        return DecoderFailed("died", blame=True) if block.id == ("t", 1, 15) else None
+    def fault(sink: str, task: Task) -> BaseException | None:
+        return DecoderFailed("died", blame=True) if task.id == ("t", 1, 15) else None
 
     transport = FakeTransport(fault=fault)
     for feed in ("t", "u"):

@@ -1,0 +1,144 @@
+"""The verbs that bring back what was set aside: ``resume`` and ``deadletters``."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import click
+
+from cluster.cli_options import ADDRESS, JSON
+from cluster.errors import NoSuchPart, NotReady, ReplayFailed
+
+#: Seconds to wait for the end of a replay.
+REPLAY_TIMEOUT = 60.0
+
+_TABLE = click.option("--table", metavar="TABLE", help="Only those of this table.")
+
+
+@click.command()
+@click.argument("name")
+@click.argument("target", required=False, metavar="[TABLE|SINK]")
+@click.option("--skip", is_flag=True, help="Send the records that stop the table to its dead letters.")
+@ADDRESS
+def resume(name: str, target: str | None, skip: bool, address: str | None) -> None:
+    """Let what is parked or aborted in pipeline NAME try again: one table, one sink, or everything."""
+    from cluster import control
+
+    control.connect(address)
+    supervisor = control.find(name)
+    status = control.ask(supervisor, "status")
+    tables, sinks = ([part["name"] for part in status[kind]] for kind in ("tables", "sinks"))
+    if target is not None and target not in (*tables, *sinks):
+        raise NoSuchPart(
+            f"pipeline {name} has no table or sink {target}; it has tables {', '.join(tables)}"
+            f" and sinks {', '.join(sinks)}"
+        )
+    if skip and target not in tables:
+        raise click.UsageError("--skip needs a TABLE: name the one whose records are to be skipped")
+    done = control.ask(supervisor, "resume", target, skip)
+    for actor in done["actors"]:
+        click.echo(f"{actor} starts again")
+    for feed, sink in done["lanes"]:
+        click.echo(f"{feed} to {sink} goes on")
+    if done["silent"]:
+        raise NotReady(f"not asked, as their monitors do not answer: {', '.join(done['silent'])}; try again")
+    if not done["actors"] and not done["lanes"]:
+        click.echo("nothing was parked or aborted")
+
+
+@click.group()
+@click.argument("name")
+@click.pass_context
+def deadletters(ctx: click.Context, name: str) -> None:
+    """What could not be decoded in pipeline NAME: list it, look at it, deliver it after all."""
+    ctx.obj = name
+
+
+@deadletters.command("ls")
+@_TABLE
+@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True, help="Show so many.")
+@JSON
+@ADDRESS
+@click.pass_obj
+def ls(name: str, table: str | None, limit: int, as_json: bool, address: str | None) -> None:
+    """List dead letters, those that are delivered by now at the end."""
+    from cluster import control
+    from cluster.letters import Letters, describe
+
+    control.connect(address)
+    counts, letters = Letters(name, table).list(limit)
+    shown = [describe(name, letter) for letter in letters]
+    if as_json:
+        click.echo(json.dumps({"pipeline": name, "counts": counts, "dead_letters": shown}))
+        return
+    for letter in shown:
+        click.echo(f"{letter['origin']}  {letter['state']}  {_time(letter['failed'])}  {letter['reason']}")
+    numbers = ", ".join(f"{count:,} {state}" for state, count in sorted(counts.items())) or "none"
+    click.echo(f"dead letters: {numbers}; {len(shown):,} shown")
+
+
+@deadletters.command("show")
+@click.argument("origin")
+@JSON
+@ADDRESS
+@click.pass_obj
+def show(name: str, origin: str, as_json: bool, address: str | None) -> None:
+    """Show the dead letter ORIGIN: why, its schema, its bytes, and what of it can be read."""
+    from actors.codec.partial import read_partly
+    from cluster import control
+    from cluster.letters import Letters, describe
+
+    control.connect(address)
+    letter = Letters(name).get(origin)
+    partly = read_partly(letter.format, letter.schema, letter.frame)
+    shown: dict[str, Any] = {
+        **describe(name, letter),
+        "format": letter.format,
+        "schema": json.loads(letter.schema),
+        "frame": letter.frame.hex(),
+        "columns": [{"name": column, "type": kind, "value": value} for column, kind, value in partly.columns],
+        "ends": partly.ends,
+    }
+    if as_json:
+        click.echo(json.dumps(shown, default=repr))
+        return
+    for key in ("origin", "state", "reason"):
+        click.echo(f"{key:9} {shown[key]}")
+    for key in ("received", "failed"):
+        click.echo(f"{key:9} {_time(shown[key])}")
+    click.echo(f"schema    {letter.schema}")
+    click.echo(f"frame     {len(letter.frame):,} bytes, {letter.format}: {letter.frame.hex()}")
+    for column, kind, value in partly.columns:
+        click.echo(f"  {column} ({kind}) = {value!r}")
+    click.echo(f"  {partly.ends}")
+
+
+@deadletters.command("replay")
+@click.argument("origins", nargs=-1, metavar="[ORIGIN]...")
+@_TABLE
+@click.option("--timeout", default=REPLAY_TIMEOUT, show_default=True, help="Seconds to wait for the end.")
+@ADDRESS
+@click.pass_obj
+def replay(
+    name: str, origins: tuple[str, ...], table: str | None, timeout: float, address: str | None
+) -> None:
+    """Decode dead letters again and deliver them: those named, or all that wait."""
+    from cluster import control
+    from cluster.letters import Letters, total
+
+    if origins and table:
+        raise click.UsageError("name origins or a table, not both")
+    control.connect(address)
+    outcome = Letters(name, table).replay(origins, timeout)
+    done, again, left = (outcome.get(state, 0) for state in ("done", "waiting", "replaying"))
+    click.echo(f"{total(outcome, outcome):,} replayed: {done:,} delivered, {again:,} failed again")
+    if left:
+        raise NotReady(f"{left:,} are still on their way; see `tablecast deadletters {name} ls`")
+    if again:
+        raise ReplayFailed(f"{again:,} failed again; `tablecast deadletters {name} ls` shows why")
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
