@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 import time
@@ -31,6 +32,7 @@ class _Decoding:
     ref: Any
     number: int
     handle: Any
+    place: int
     users: int = 0
 
 
@@ -46,6 +48,7 @@ class RayTransport:
         self._lock = threading.Lock()
         self._writers: dict[str, Any] = {}
         self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
+        self._places = itertools.count()
         self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
         self._pool.resize(decoders)
 
@@ -79,7 +82,9 @@ class RayTransport:
             outcome = self._outcome(future, sink)
             lost = isinstance(outcome, DecoderFailed)
             if lost:
-                outcome.attempt = decoding.ref.hex()
+                died = isinstance(outcome.__cause__, RayActorError)
+                outcome.death = decoding.handle if died else decoding.place
+                outcome.place = decoding.place
             failed = lost or isinstance(outcome, DecodeAborted)
             with self._lock:
                 decoding.users -= 1
@@ -88,7 +93,7 @@ class RayTransport:
                     del self._decoding[key]
                 if not decoding.users:
                     self._pool.done(decoding.number)
-                if lost and isinstance(outcome.__cause__, RayActorError):
+                if lost and died:
                     dead = isinstance(outcome.__cause__, ActorDiedError)
                     self._pool.lost(decoding.number, decoding.handle, dead=dead, now=time.monotonic())
             done(outcome)
@@ -107,7 +112,7 @@ class RayTransport:
                 number, handle = taken
                 decode = handle.decode_isolated if task.isolated else handle.decode
                 ref = decode.remote(task.block, task.strict)
-                decoding = self._decoding[key] = _Decoding(ref, number, handle)
+                decoding = self._decoding[key] = _Decoding(ref, number, handle, next(self._places))
             decoding.users += 1
             return decoding
 

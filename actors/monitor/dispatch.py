@@ -46,13 +46,15 @@ class DecoderFailed(Exception):
     """What a transport reports when a block was not decoded, so that the writer never saw it.
 
     `blame` says whether the block may be the cause: a decoder died over it or refused it, other than there being
-    no decoder at all. Reports of one attempt to several sinks carry the same `attempt`.
+    no decoder at all. When a decoder dies, all blocks that were with it fail: their reports carry the same `death`,
+    and the one with the lowest `place` was being decoded.
     """
 
-    def __init__(self, reason: str, blame: bool, attempt: object = None) -> None:
+    def __init__(self, reason: str, blame: bool, death: object = None, place: int = 0) -> None:
         super().__init__(reason)
         self.blame = blame
-        self.attempt = object() if attempt is None else attempt
+        self.death = object() if death is None else death
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +149,8 @@ class Dispatcher:
         self._rejects: list[tuple[BlockId, int, Rejected]] = []
         #: Blocks of an aborting table that may lose records to the dead letters.
         self._permits = spool.permits()
-        #: Block, by its order -> the attempts at which decoders died.
-        self._deaths: dict[BlockId, set[object]] = {}
+        #: Death of a decoder -> place and block, by its order, that it died of.
+        self._culprits: dict[object, tuple[int, BlockId]] = {}
         #: Order -> the run of dead letters that is being replayed.
         self._runs: dict[str, int] = {}
         self._replayed: dict[str, list[tuple[int, Rejected]]] = {}
@@ -285,7 +287,7 @@ class Dispatcher:
     def _write(self, lane: Lane, block: Block, previous: BlockId | None) -> None:
         session = lane.session
         task = Task(lane.feed, block)
-        isolated = len(self._deaths.get(task.id, ())) >= POISON_DEATHS
+        isolated = [culprit for _, culprit in self._culprits.values()].count(task.id) >= POISON_DEATHS
         strict = self._abort and block.feed == lane.feed and block.id not in self._permits
         self._transport.write(
             lane.sink,
@@ -312,9 +314,7 @@ class Dispatcher:
 
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         if isinstance(result, DecoderFailed):
-            if result.blame:
-                self._deaths.setdefault(block.id._replace(feed=lane.feed), set()).add(result.attempt)
-            again = lane.decode_failed(session, block.id, str(result), result.blame)
+            again = lane.decode_failed(session, block.id, str(result), self._blame(lane, block, result))
             if again is not None:
                 due = time.monotonic() + again.delay
                 self._at(due, lambda: self._write_again(lane, session, block, again.previous))
@@ -336,6 +336,14 @@ class Dispatcher:
                 self._cursor_moved(lane)
             self._delivered[lane.sink, lane.feed] += block.count
             self._pump(lane)
+
+    def _blame(self, lane: Lane, block: Block, failure: DecoderFailed) -> bool:
+        """Whether `failure` counts against `block`, as far as known now."""
+        if not failure.blame:
+            return False
+        suspect = failure.place, block.id._replace(feed=lane.feed)
+        culprit = self._culprits[failure.death] = min(self._culprits.get(failure.death, suspect), suspect)
+        return culprit == suspect
 
     def _write_again(self, lane: Lane, session: int, block: Block, previous: BlockId | None) -> None:
         if lane.session == session:
@@ -404,8 +412,9 @@ class Dispatcher:
             return
         orders = {order for _, order in self._moved}
         behind = {order: min(self._lanes[sink, order].cursor for sink in self._sinks) for order in orders}
-        for block in [block for block in self._deaths if block[1:] < behind.get(block.feed, ())]:
-            del self._deaths[block]
+        for death, (_, block) in list(self._culprits.items()):
+            if block[1:] < behind.get(block.feed, ()):
+                del self._culprits[death]
         replays = {order: position for order, position in behind.items() if order.endswith(REPLAY)}
         feeds = {feed: position for feed, position in behind.items() if feed not in replays}
         cursors = {key: position for key, position in self._moved.items() if key[1] in feeds}

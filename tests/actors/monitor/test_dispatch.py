@@ -11,8 +11,8 @@ import pytest
 
 from actors.backoff import Backoff
 from actors.batch import Rejected
-from actors.block import Block
-from actors.errors import DeliveryRefused, NotAttached, StaleOwner
+from actors.block import Block, BlockId
+from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
 from actors.monitor import dispatch, lane
 from actors.monitor.dispatch import DecoderFailed, Dispatcher, Task
 from actors.monitor.spool import Position, Spool
@@ -40,8 +40,10 @@ def start(spool: Spool) -> Iterator[Start]:
     """Makes running dispatchers, and ends them before the spool is closed."""
     running: list[tuple[Dispatcher, threading.Thread, FakeTransport]] = []
 
-    def start(transport: FakeTransport, sinks: tuple[str, ...] = ("a",), window: int = 1 << 20) -> Dispatcher:
-        dispatcher = Dispatcher(spool, sinks, transport, window)
+    def start(
+        transport: FakeTransport, sinks: tuple[str, ...] = ("a",), window: int = 1 << 20, abort: bool = False
+    ) -> Dispatcher:
+        dispatcher = Dispatcher(spool, sinks, transport, window, abort)
         thread = threading.Thread(target=dispatcher.run)
         thread.start()
         running.append((dispatcher, thread, transport))
@@ -230,3 +232,183 @@ def test_the_window_bounds_what_is_on_the_way(spool: Spool, start: Start) -> Non
     transport.calls.pop()()
     wait_for(lambda: len(transport.calls) == 4)
     assert dispatcher.report()[0].in_flight == 4
+
+
+# -- abort, resume, poison ----------------------------------------------------------------------------------------
+
+
+def bad(*places: tuple[str, int]) -> Callable[[str, Task], BaseException | None]:
+    """Blocks, by feed and offset, of which the second record does not decode."""
+
+    def fault(sink: str, task: Task) -> BaseException | None:
+        if task.strict and (task.order, task.block.offset) in places:
+            return DecodeAborted("bad", task.block.offset + 1, 1)
+        return None
+
+    return fault
+
+
+def test_an_aborted_feed_delivers_what_is_before_the_block_and_stops_alone(
+    spool: Spool, start: Start
+) -> None:
+    transport = FakeTransport(fault=bad(("t", 15), ("t", 30)))
+    for feed in ("t", "u"):
+        spool.append(blocks(0, 10, feed))
+    dispatcher = start(transport, ("a", "b"), abort=True)
+
+    def stopped_at(offset: int) -> bool:
+        reports = [report for report in dispatcher.report() if report.feed == "t"]
+        return all(
+            report.aborted is not None
+            and report.aborted.offset == offset + 1
+            and spool.cursor(report.sink, "t") == Position(1, offset)
+            for report in reports
+        )
+
+    wait_for(lambda: stopped_at(15))
+    wait_for(lambda: spool.cursor("b", "u") == Position(1, 50))
+    spool.append(blocks(10, 2))
+    dispatcher.notify(["t"])
+    assert sorted(dispatcher.resume(["a", "b"], skip=False)) == [("t", "a"), ("t", "b")]
+    wait_for(lambda: stopped_at(15))
+    report = dispatcher.report()[0]
+    assert report.problem == "record 16 did not decode: bad"
+    assert report.pending_records == 45
+
+    transport.rejects[blocks(3, 1)[0].id] = (Rejected(16, "bad", b"frame"),)
+    dispatcher.resume(["a", "b"], skip=True)
+    wait_for(lambda: stopped_at(30))
+    assert spool.dead_letters() == 1
+    assert spool.permits() == set()
+    dispatcher.resume(["a"], skip=True)
+    wait_for(lambda: spool.cursor("a", "t") == Position(1, 60))
+    assert spool.cursor("b", "t") == Position(1, 30)
+    dispatcher.resume(["b"], skip=False)  # what is permitted is so for every sink
+    wait_for(lambda: delivered(dispatcher))
+    for sink in ("a", "b"):
+        assert transport.delivered[sink, "t"] == blocks(0, 12)
+    assert dispatcher.resume(["a", "b"], skip=False) == []
+
+
+def test_a_permit_outlives_the_dispatcher(spool: Spool, start: Start) -> None:
+    transport = FakeTransport(fault=bad(("t", 0)))
+    spool.append(blocks(0, 2))
+    spool.permit(blocks(0, 1)[0].id)
+    dispatcher = start(transport, abort=True)
+    wait_for(lambda: delivered(dispatcher))
+    assert [task.strict for task in transport.tasks] == [False, True]
+
+
+def test_a_parked_lane_goes_on_when_it_is_resumed(spool: Spool, start: Start) -> None:
+    refused = [True]
+
+    def fault(sink: str, task: Task) -> BaseException | None:
+        return DeliveryRefused("no such column") if refused and task.block.offset == 10 else None
+
+    transport = FakeTransport(fault=fault)
+    spool.append(blocks(0, 5))
+    dispatcher = start(transport)
+    wait_for(lambda: dispatcher.report()[0].state == "parked")
+    assert dispatcher.resume(["b"], skip=False) == []
+    refused.clear()
+    assert dispatcher.resume(["a"], skip=False) == [("t", "a")]
+    wait_for(lambda: delivered(dispatcher))
+    assert transport.in_order("a", "t") == blocks(0, 5)
+
+
+def test_only_the_block_that_decoders_died_of_is_decoded_alone(spool: Spool, start: Start) -> None:
+    """A decoder that dies over the block at 5 takes those behind it along, for both sinks."""
+    deaths: list[object] = [object(), object()]
+    told: dict[tuple[str, int], int] = {}
+
+    def fault(sink: str, task: Task) -> BaseException | None:
+        offset = task.block.offset
+        seen = told.setdefault((sink, offset), 0)
+        if offset < 5 or task.isolated or seen == len(deaths):
+            return None
+        told[sink, offset] += 1
+        return DecoderFailed("died", True, deaths[seen], offset)
+
+    transport = FakeTransport(fault=fault)
+    spool.append(blocks(0, 8))
+    dispatcher = start(transport, ("a", "b"))
+    wait_for(lambda: delivered(dispatcher))
+    assert {task.block.offset for task in transport.tasks if task.isolated} == {5}
+    assert transport.in_order("a", "t") == transport.in_order("b", "t") == blocks(0, 8)
+
+
+# -- replay -------------------------------------------------------------------------------------------------------
+
+
+def kill_letters(spool: Spool, *offsets: int) -> None:
+    """Blocks of `t` that went to both sinks, but for these records."""
+    held = blocks(0, 4)
+    spool.append(held)
+    rejects = [
+        (each.id, each.time, Rejected(n, "bad", b"frame"))
+        for each in held
+        for n in offsets
+        if each.offset <= n < each.end
+    ]
+    spool.advance({("a", "t"): Position(1, 20), ("b", "t"): Position(1, 20)}, {"t": Position(1, 20)}, rejects)
+
+
+def test_a_replay_goes_to_every_sink_in_order_and_is_done_when_all_have_it(
+    spool: Spool, start: Start
+) -> None:
+    kill_letters(spool, 3, 4, 5, 11, 19)
+    transport = FakeTransport()
+    transport.down["b"] = NotAttached("down")
+    dispatcher = start(transport, ("a", "b"), abort=True)
+    assert dispatcher.replay() == {"t": (1, 5)}
+    wait_for(lambda: len(transport.delivered.get(("a", "t!replay"), ())) == 3)
+    assert [(r.feed, r.sink) for r in dispatcher.report()] == [
+        ("t", "a"), ("t!replay", "a"), ("t", "b"), ("t!replay", "b"),
+    ]  # fmt: skip
+    assert spool.letters.outcome("t", 1) == {"replaying": 5}
+    # The next run waits for its turn, though it begins further back.
+    spool.append(blocks(4, 1))
+    transport.rejects[blocks(4, 1)[0].id] = (Rejected(20, "bad", b"frame"),)
+    dispatcher.notify(["t"])
+    transport.down.clear()
+    wait_for(lambda: spool.letters.outcome("t", 1) == {"done": 5})
+    for sink in ("a", "b"):
+        replayed = transport.delivered[sink, "t!replay"]
+        assert [(b.feed, b.offset, b.count, b.time) for b in replayed] == [
+            ("t", 3, 3, 3), ("t", 11, 1, 11), ("t", 19, 1, 19),
+        ]  # fmt: skip
+    assert not any(task.strict for task in transport.tasks if task.order == "t!replay")
+    wait_for(lambda: len(dispatcher.report()) == 2)
+
+
+def test_a_later_run_may_go_back(spool: Spool, start: Start) -> None:
+    kill_letters(spool, 1, 2, 18)
+    transport = FakeTransport()
+    dispatcher = start(transport, ("a", "b"))
+    for run, offset in enumerate((18, 2, 1), 1):
+        assert dispatcher.replay([BlockId("t", 1, offset)]) == {"t": (run, 1)}
+    wait_for(lambda: spool.letters.list(9)[0] == {"done": 3})
+    for sink in ("a", "b"):
+        assert [block.offset for block in transport.delivered[sink, "t!replay"]] == [18, 2, 1]
+
+
+def test_what_fails_again_waits_again(spool: Spool, start: Start) -> None:
+    kill_letters(spool, 1, 2, 3)
+    transport = FakeTransport()
+    transport.rejects[BlockId("t", 1, 1)] = (Rejected(2, "still bad", b"frame"),)
+    dispatcher = start(transport, ("a", "b"))
+    dispatcher.replay()
+    wait_for(lambda: spool.letters.outcome("t", 1) == {"done": 2, "waiting": 1})
+    letter = spool.letters.get(BlockId("t", 1, 2))
+    assert letter is not None
+    assert letter.reason == "still bad"
+    assert spool.letters.runs() == {}
+
+
+def test_an_interrupted_replay_goes_on_with_the_next_dispatcher(spool: Spool, start: Start) -> None:
+    kill_letters(spool, 1, 18)
+    spool.letters.begin()
+    transport = FakeTransport()
+    start(transport, ("a", "b"))
+    wait_for(lambda: spool.letters.list(9)[0] == {"done": 2})
+    assert [block.offset for block in transport.in_order("a", "t!replay")] == [1, 18]

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from actors.backoff import Backoff
 from actors.block import Block, BlockId
-from actors.monitor.lane import MAX_DECODE_ATTEMPTS, WINDOW_BLOCKS, Lane, LaneState, Resend
+from actors.monitor.lane import MAX_DECODE_ATTEMPTS, WINDOW_BLOCKS, Abort, Lane, LaneState, Resend
 from actors.monitor.spool import Position
 
 WINDOW = 100
@@ -124,6 +124,42 @@ def test_a_parked_lane_stays_parked() -> None:
     assert (lane.cursor, lane.problem, lane.in_flight) == (Position(1, 1), "refused", 0)
 
 
+def test_an_abort_lets_through_what_is_before_it_in_a_new_session() -> None:
+    lane = opened()
+    for n in range(4):
+        lane.sent(block(n))
+    lane.acked(lane.session, block(0).id)
+    session = lane.session
+    assert lane.abort(session, Abort(block(2).id, 2, "bad", 1))
+    assert not lane.abort(session, Abort(block(3).id, 3, "bad", 1)), "an answer of the session before"
+    assert not lane.acked(session, block(1).id)
+    assert lane.wants_attach(0.0)
+    lane.attached(lane.attaching(), None)
+    assert lane.read_position == Position(1, 1)
+    assert lane.wants_block()
+    assert lane.sent(block(1)) is None
+    assert not lane.wants_block()
+    assert lane.acked(lane.session, block(1).id)
+    assert not lane.wants_block()
+    assert (lane.cursor, lane.state, lane.problem) == (Position(1, 2), LaneState.OPEN, None)
+    assert lane.resume()
+    assert not lane.resume()
+    assert lane.wants_block()
+    assert lane.sent(block(2)) == block(1).id
+
+
+def test_a_resumed_lane_attaches_at_once_and_begins_behind_what_is_acknowledged() -> None:
+    lane = Lane("t", "a", Position(), backoff=Backoff(100.0, 100.0))
+    lane.attached(lane.attaching(), None)
+    lane.sent(block(0))
+    lane.acked(lane.session, block(0).id)
+    lane.sent(block(1))
+    lane.park("refused")
+    assert lane.resume()
+    assert lane.wants_attach(0.0)
+    assert (lane.problem, lane.read_position) == (None, Position(1, 1))
+
+
 @dataclass(frozen=True)
 class Call:
     """A block on its way to the writer."""
@@ -146,6 +182,7 @@ class LaneAgainstWriter(RuleBasedStateMachine):
         self.calls: list[Call] = []
         self.answers: list[tuple[Call, bool]] = []
         self.resends: list[Call] = []
+        self.stopped_at: Block | None = None
         self.restart_writer()
 
     def restart_writer(self) -> None:
@@ -238,6 +275,20 @@ class LaneAgainstWriter(RuleBasedStateMachine):
             assert again.previous == call.previous
             self.resends.append(call)
 
+    @precondition(lambda self: self.calls)
+    @rule(data=st.data())
+    def record_does_not_decode(self, data: st.DataObject) -> None:
+        call = self.calls.pop(data.draw(st.integers(0, len(self.calls) - 1)))
+        block = call.block
+        if self.lane.abort(call.session, Abort(block.id, block.offset, "bad", 1)):
+            self.stopped_at = block
+
+    @rule()
+    def resume(self) -> None:
+        if self.lane.resume():
+            self.__dict__.pop("parked_at", None)
+            self.stopped_at = None
+
     @rule()
     def writer_dies(self) -> None:
         self.answers += [(call, False) for call in [*self.calls, *self.buffer.values()]]
@@ -260,6 +311,8 @@ class LaneAgainstWriter(RuleBasedStateMachine):
         ends = [Position(), *(Position(b.epoch, b.end) for b in self.spool[: self.delivered])]
         assert self.lane.cursor in ends
         assert self.lane.in_flight <= WINDOW_BLOCKS
+        if self.stopped_at is not None:
+            assert self.delivered <= self.spool.index(self.stopped_at), "past the block that aborted"
         parked = self.lane.state is LaneState.PARKED
         assert getattr(self, "parked_at", self.lane.cursor) == self.lane.cursor
         if parked:
@@ -267,6 +320,8 @@ class LaneAgainstWriter(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Once nothing fails any more, everything arrives."""
+        if self.lane.aborted is not None:
+            self.lane.resume()
         for _ in range(2 * len(self.spool) + 10):
             self.now += 100.0
             self.pump()
