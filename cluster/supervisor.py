@@ -238,7 +238,7 @@ class Supervisor:
                     continue
                 if spec.name in self._handles:
                     calls[spec.which] = self._handles[spec.name].resume.remote(list(wanted), skip)
-                else:
+                elif spec.name not in actors:
                     silent.append(spec.which)
         lanes = []
         for table, call in calls.items():

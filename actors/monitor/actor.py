@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
 import time
@@ -32,7 +31,6 @@ class _Decoding:
     ref: Any
     number: int
     handle: Any
-    place: int
     users: int = 0
 
 
@@ -48,7 +46,6 @@ class RayTransport:
         self._lock = threading.Lock()
         self._writers: dict[str, Any] = {}
         self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
-        self._places = itertools.count()
         self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
         self._pool.resize(decoders)
 
@@ -83,8 +80,7 @@ class RayTransport:
             lost = isinstance(outcome, DecoderFailed)
             if lost:
                 died = isinstance(outcome.__cause__, RayActorError)
-                outcome.death = decoding.handle if died else decoding.place
-                outcome.place = decoding.place
+                outcome.death = decoding.handle if died else decoding.ref.hex()
             failed = lost or isinstance(outcome, DecodeAborted)
             with self._lock:
                 decoding.users -= 1
@@ -112,7 +108,7 @@ class RayTransport:
                 number, handle = taken
                 decode = handle.decode_isolated if task.isolated else handle.decode
                 ref = decode.remote(task.block, task.strict)
-                decoding = self._decoding[key] = _Decoding(ref, number, handle, next(self._places))
+                decoding = self._decoding[key] = _Decoding(ref, number, handle)
             decoding.users += 1
             return decoding
 

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 #: Seconds between saves of cursors while acknowledgements flow.
 SAVE_INTERVAL = 0.2
 
-#: Decoders that may die over a block before it is decoded in a process of its own.
+#: Decoders that may die with a block, by its fault or another's, before it is decoded in a process of its own.
 POISON_DEATHS = 2
 
 #: Seconds allowed to the dispatcher's thread to answer a question.
@@ -46,15 +46,14 @@ class DecoderFailed(Exception):
     """What a transport reports when a block was not decoded, so that the writer never saw it.
 
     `blame` says whether the block may be the cause: a decoder died over it or refused it, other than there being
-    no decoder at all. When a decoder dies, all blocks that were with it fail: their reports carry the same `death`,
-    and the one with the lowest `place` was being decoded.
+    no decoder at all. A decoder that dies takes along all blocks that were with it, each for one or more sinks:
+    their reports carry the same `death`.
     """
 
-    def __init__(self, reason: str, blame: bool, death: object = None, place: int = 0) -> None:
+    def __init__(self, reason: str, blame: bool, death: object = None) -> None:
         super().__init__(reason)
         self.blame = blame
         self.death = object() if death is None else death
-        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +148,8 @@ class Dispatcher:
         self._rejects: list[tuple[BlockId, int, Rejected]] = []
         #: Blocks of an aborting table that may lose records to the dead letters.
         self._permits = spool.permits()
-        #: Death of a decoder -> place and block, by its order, that it died of.
-        self._culprits: dict[object, tuple[int, BlockId]] = {}
+        #: Block, by its order -> the deaths of decoders that it was with.
+        self._deaths: dict[BlockId, set[object]] = {}
         #: Order -> the run of dead letters that is being replayed.
         self._runs: dict[str, int] = {}
         self._replayed: dict[str, list[tuple[int, Rejected]]] = {}
@@ -272,7 +271,7 @@ class Dispatcher:
             )
         while lane.wants_block():
             block = self._next_block(lane)
-            if block is None:
+            if block is None or not lane.may_send(block):
                 break
             self._write(lane, block, lane.sent(block))
 
@@ -287,7 +286,7 @@ class Dispatcher:
     def _write(self, lane: Lane, block: Block, previous: BlockId | None) -> None:
         session = lane.session
         task = Task(lane.feed, block)
-        isolated = [culprit for _, culprit in self._culprits.values()].count(task.id) >= POISON_DEATHS
+        isolated = len(self._deaths.get(task.id, ())) >= POISON_DEATHS
         strict = self._abort and block.feed == lane.feed and block.id not in self._permits
         self._transport.write(
             lane.sink,
@@ -314,13 +313,18 @@ class Dispatcher:
 
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         if isinstance(result, DecoderFailed):
-            again = lane.decode_failed(session, block.id, str(result), self._blame(lane, block, result))
+            if result.blame:
+                self._deaths.setdefault(block.id._replace(feed=lane.feed), set()).add(result.death)
+            again = lane.decode_failed(session, block.id, str(result), result.blame)
             if again is not None:
                 due = time.monotonic() + again.delay
                 self._at(due, lambda: self._write_again(lane, session, block, again.previous))
         elif isinstance(result, DecodeAborted):
             if lane.abort(session, Abort(block.id, result.offset, str(result), result.count)):
-                log.error("%s to %s aborted at %s: %s", lane.feed, lane.sink, block.id, result)
+                if block.id in self._permits:  # given for another sink while this one decoded
+                    lane.resume()
+                else:
+                    log.error("%s to %s aborted at %s: %s", lane.feed, lane.sink, block.id, result)
                 self._pump(lane)
         elif isinstance(result, DeliveryRefused):
             log.error("%s to %s parked: %s", lane.feed, lane.sink, result)
@@ -336,14 +340,6 @@ class Dispatcher:
                 self._cursor_moved(lane)
             self._delivered[lane.sink, lane.feed] += block.count
             self._pump(lane)
-
-    def _blame(self, lane: Lane, block: Block, failure: DecoderFailed) -> bool:
-        """Whether `failure` counts against `block`, as far as known now."""
-        if not failure.blame:
-            return False
-        suspect = failure.place, block.id._replace(feed=lane.feed)
-        culprit = self._culprits[failure.death] = min(self._culprits.get(failure.death, suspect), suspect)
-        return culprit == suspect
 
     def _write_again(self, lane: Lane, session: int, block: Block, previous: BlockId | None) -> None:
         if lane.session == session:
@@ -412,9 +408,8 @@ class Dispatcher:
             return
         orders = {order for _, order in self._moved}
         behind = {order: min(self._lanes[sink, order].cursor for sink in self._sinks) for order in orders}
-        for death, (_, block) in list(self._culprits.items()):
-            if block[1:] < behind.get(block.feed, ()):
-                del self._culprits[death]
+        for block in [block for block in self._deaths if block[1:] < behind.get(block.feed, ())]:
+            del self._deaths[block]
         replays = {order: position for order, position in behind.items() if order.endswith(REPLAY)}
         feeds = {feed: position for feed, position in behind.items() if feed not in replays}
         cursors = {key: position for key, position in self._moved.items() if key[1] in feeds}

@@ -131,9 +131,11 @@ class Lane:
         """Whether the window has room. One block always fits, however large."""
         if self.state is not LaneState.OPEN:
             return False
-        if self.aborted is not None and self._read_at >= self.aborted.block[1:]:
-            return False
         return not self._flights or (self._bytes < self._window_bytes and len(self._flights) < WINDOW_BLOCKS)
+
+    def may_send(self, block: Block) -> bool:
+        """Whether `block`, the next one, is before the one that aborted the lane, if any."""
+        return self.aborted is None or block.id < self.aborted.block
 
     def sent(self, block: Block) -> BlockId | None:
         """Note that `block` is being sent; returns the predecessor to name, None for the first of a session."""

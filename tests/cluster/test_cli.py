@@ -154,7 +154,16 @@ def test_check_of_a_monitor_port_that_is_closed(
 
 
 @pytest.mark.parametrize(
-    "verb", [("status",), ("status", "p"), ("scale", "p", "--decoders", "2"), ("down", "p")]
+    "verb",
+    [
+        ("status",),
+        ("status", "p"),
+        ("scale", "p", "--decoders", "2"),
+        ("down", "p"),
+        ("resume", "p"),
+        ("deadletters", "p", "ls"),
+        ("deadletters", "p", "replay"),
+    ],
 )
 def test_without_a_cluster_it_says_how_to_get_one(tmp_path: Path, verb: tuple[str, ...]) -> None:
     result = tablecast(*verb, env={"TABLECAST_HOME": str(tmp_path), "RAY_ADDRESS": None})
@@ -182,6 +191,10 @@ def test_a_note_of_a_cluster_that_is_gone_counts_for_nothing(tmp_path: Path) -> 
         (["scale", "p", "--decoders", "0"], "0 is not in the range"),
         (["serve", "kinetica", "--user", "x"], "--user and --password go together"),
         (["serve", "kronos"], "--data-dir"),
+        (["deadletters", "p"], "Usage: main deadletters [OPTIONS] NAME COMMAND"),
+        (["deadletters", "p", "ls", "--limit", "0"], "0 is not in the range"),
+        (["deadletters", "p", "show"], "Missing argument 'ORIGIN'"),
+        (["deadletters", "p", "replay", "p/t/1/2", "--table", "t"], "name origins or a table, not both"),
     ],
 )
 def test_wrong_usage(arguments: list[str], text: str) -> None:

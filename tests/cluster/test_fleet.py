@@ -196,3 +196,17 @@ class FleetUnderFire(RuleBasedStateMachine):
 
 FleetUnderFire.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 test_fleet_under_fire = FleetUnderFire.TestCase
+
+
+def test_a_parked_actor_that_is_woken_starts_at_once_and_with_a_clean_slate() -> None:
+    running = up("a")
+    assert not running.wake("a")
+    for now in (10.0, 20.0, 30.0):
+        running.died("a", "refused", now)
+        running.actions(now + 5.0)
+    assert running.members["a"].state is MemberState.PARKED
+    assert running.actions(40.0) == []
+    assert running.wake("a")
+    assert running.actions(40.0) == [Start(spec("a"))]
+    running.died("a", "refused", 41.0)
+    assert running.members["a"].state is MemberState.DOWN

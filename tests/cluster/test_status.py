@@ -106,3 +106,21 @@ def test_rates_are_of_the_last_seconds_and_survive_restarts() -> None:
     rates.sample(fleet, 33.0)  # no new answer
     assert rates.of(MONITOR) == 20.0
     assert rates.of("unknown") == 0.0
+
+
+def test_an_aborted_table_names_the_first_record_and_the_way_back() -> None:
+    def lane(sink: str, offset: int) -> dict[str, Any]:
+        abort = {"block": ["t", 7, offset - 1], "offset": offset, "reason": f"bad {offset}", "count": 2}
+        return {"sink": sink, "problem": "bad", "pending_records": 1, "aborted": abort}
+
+    fleet = started()
+    fleet.answered(MONITOR, json.loads(json.dumps(answers(lanes=[lane("a", 30), lane("b", 13)]))), 1.0)
+    table = status(fleet)["tables"][0]
+    origin = table["aborted"]["origin"]
+    assert origin.endswith("/t/7/13")
+    assert table["aborted"] == {"origin": origin, "reason": "bad 13", "records": 2}
+    assert table["state"] == "aborted"
+    assert table["problem"].startswith(f"{origin} did not decode: bad 13; ")
+    assert "--skip" in table["problem"]
+    fleet.answered(MONITOR, answers(state="paused", lanes=[lane("a", 30)]), 2.0)
+    assert status(fleet)["tables"][0]["state"] == "paused"

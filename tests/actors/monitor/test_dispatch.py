@@ -290,6 +290,44 @@ def test_an_aborted_feed_delivers_what_is_before_the_block_and_stops_alone(
     assert dispatcher.resume(["a", "b"], skip=False) == []
 
 
+def test_the_very_first_block_of_a_feed_aborts_once(spool: Spool, start: Start) -> None:
+    transport = FakeTransport(fault=bad(("t", 0)))
+    spool.append(blocks(0, 2))
+    dispatcher = start(transport, abort=True)
+    wait_for(lambda: dispatcher.report()[0].state == "aborted")
+    for _ in range(50):
+        dispatcher.notify(["t"])
+    assert dispatcher.resume([], skip=False) == []  # all of that has been looked at
+    sent = len(transport.tasks)
+    assert sent <= 2
+    dispatcher.resume(["a"], skip=True)
+    wait_for(lambda: delivered(dispatcher))
+    assert [task.strict for task in transport.tasks[sent:]] == [False, True]
+    assert dispatcher.resume(["a"], skip=True) == []
+
+
+def test_a_permit_holds_for_a_sink_whose_decoding_was_under_way(spool: Spool, start: Start) -> None:
+    transport = FakeTransport(fault=bad(("t", 0)), threads=0)
+    spool.append(blocks(0, 1))
+    dispatcher = start(transport, ("a", "b"), abort=True)
+    wait_for(lambda: len(transport.calls) == 2)
+    for _ in range(2):
+        transport.calls.pop(0)()  # both attach
+    wait_for(lambda: len(transport.calls) == 2)
+    first, second = transport.calls
+    transport.calls.clear()
+    first()
+    wait_for(lambda: any(report.aborted for report in dispatcher.report()))
+    (aborted,) = [report.sink for report in dispatcher.report() if report.aborted]
+    dispatcher.resume([aborted], skip=True)
+    second()
+    while not delivered(dispatcher):
+        wait_for(lambda: transport.calls or delivered(dispatcher))
+        if transport.calls:
+            transport.calls.pop(0)()
+    assert not any(report.aborted for report in dispatcher.report())
+
+
 def test_a_permit_outlives_the_dispatcher(spool: Spool, start: Start) -> None:
     transport = FakeTransport(fault=bad(("t", 0)))
     spool.append(blocks(0, 2))
@@ -316,18 +354,18 @@ def test_a_parked_lane_goes_on_when_it_is_resumed(spool: Spool, start: Start) ->
     assert transport.in_order("a", "t") == blocks(0, 5)
 
 
-def test_only_the_block_that_decoders_died_of_is_decoded_alone(spool: Spool, start: Start) -> None:
-    """A decoder that dies over the block at 5 takes those behind it along, for both sinks."""
-    deaths: list[object] = [object(), object()]
+def test_a_block_that_was_with_two_deaths_is_decoded_alone(spool: Spool, start: Start) -> None:
+    """The first decoder dies with the blocks from 5, the second with that at 5 only; each told to both sinks."""
+    deaths = ["first", "second"]
     told: dict[tuple[str, int], int] = {}
 
     def fault(sink: str, task: Task) -> BaseException | None:
         offset = task.block.offset
         seen = told.setdefault((sink, offset), 0)
-        if offset < 5 or task.isolated or seen == len(deaths):
+        if offset < 5 or task.isolated or seen == (2 if offset == 5 else 1):
             return None
         told[sink, offset] += 1
-        return DecoderFailed("died", True, deaths[seen], offset)
+        return DecoderFailed("died", True, deaths[seen])
 
     transport = FakeTransport(fault=fault)
     spool.append(blocks(0, 8))

@@ -137,14 +137,15 @@ def test_an_abort_lets_through_what_is_before_it_in_a_new_session() -> None:
     lane.attached(lane.attaching(), None)
     assert lane.read_position == Position(1, 1)
     assert lane.wants_block()
+    assert lane.may_send(block(1))
     assert lane.sent(block(1)) is None
-    assert not lane.wants_block()
     assert lane.acked(lane.session, block(1).id)
-    assert not lane.wants_block()
+    assert not lane.may_send(block(2))
+    assert not lane.may_send(block(0, epoch=2))
     assert (lane.cursor, lane.state, lane.problem) == (Position(1, 2), LaneState.OPEN, None)
     assert lane.resume()
     assert not lane.resume()
-    assert lane.wants_block()
+    assert lane.may_send(block(2))
     assert lane.sent(block(2)) == block(1).id
 
 
@@ -211,6 +212,8 @@ class LaneAgainstWriter(RuleBasedStateMachine):
         while self.lane.wants_block():
             following = [b for b in self.spool if (b.epoch, b.offset) >= self.lane.read_position]
             if not following:
+                break
+            if not self.lane.may_send(following[0]):
                 break
             previous = self.lane.sent(following[0])
             self.calls.append(Call(self.lane.session, following[0], previous))
