@@ -74,11 +74,15 @@ class Letters:
 
     def _wait(self, runs: dict[str, dict[str, int]], deadline: float) -> dict[str, int]:
         while True:
-            outcome: Counter[str] = Counter()
-            for table, feeds in runs.items():
-                outcome.update(self._ask(table, "replayed", feeds))
-            if not outcome["replaying"] or time.monotonic() >= deadline:
-                return {state: number for state, number in outcome.items() if number}
+            try:
+                outcome: Counter[str] = Counter()
+                for table, feeds in runs.items():
+                    outcome.update(self._ask(table, "replayed", feeds))
+                if not outcome["replaying"] or time.monotonic() >= deadline:
+                    return {state: number for state, number in outcome.items() if number}
+            except NotReady:  # its monitor is being restarted; the replay goes on with it
+                if time.monotonic() >= deadline:
+                    raise
             time.sleep(LOOK_AGAIN)
 
     def _place(self, origin: str) -> tuple[str, BlockId]:

@@ -16,11 +16,11 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError,
 
 from actors.block import BlockId
 from actors.errors import DecodeAborted, DecodeFailed, NotAttached, SpoolError
-from actors.monitor.dispatch import DecoderFailed, Task
 from actors.monitor.letters import DeadLetter
 from actors.monitor.monitor import Monitor
 from actors.monitor.pool import DecoderPool
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.transport import DecoderFailed, Task
 from actors.names import NAMESPACE, decoder_name, writer_name
 
 

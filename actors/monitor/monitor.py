@@ -10,11 +10,12 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.errors import SpoolError, SpoolInUse
-from actors.monitor.dispatch import Dispatcher, Transport
+from actors.monitor.dispatch import Dispatcher
 from actors.monitor.kinetica import KineticaTable
 from actors.monitor.receiver import Receiver, Source
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.spool import Spool
+from actors.monitor.transport import Transport
 
 log = logging.getLogger(__name__)
 

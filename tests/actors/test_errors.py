@@ -11,7 +11,7 @@ import actors.errors
 import cluster.errors
 import protocols.kinetica.errors
 import protocols.kronos.errors
-from actors.monitor.dispatch import DecoderFailed
+from actors.monitor.transport import DecoderFailed
 
 
 def errors_of(*modules: ModuleType) -> list[type[Exception]]:

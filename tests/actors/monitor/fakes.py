@@ -12,10 +12,10 @@ from typing import Any
 from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
 from actors.errors import ActorError, NotAttached
-from actors.monitor.dispatch import Task
 from actors.monitor.grouping import BlockLimits
 from actors.monitor.receiver import SourceLost
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.transport import Task
 from actors.writer.reorder import ReorderBuffer
 
 DEADLINE = 10.0

@@ -14,8 +14,9 @@ from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
 from actors.monitor import dispatch, lane
-from actors.monitor.dispatch import DecoderFailed, Dispatcher, Task
+from actors.monitor.dispatch import Dispatcher
 from actors.monitor.spool import Position, Spool
+from actors.monitor.transport import DecoderFailed, Task
 from tests.actors.monitor.fakes import DEADLINE, FakeTransport, wait_for
 
 Start = Callable[..., Dispatcher]
