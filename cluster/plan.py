@@ -89,6 +89,9 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
         min_free=config.spool.min_free,
         limits=BlockLimits(block.records, block.bytes, block.linger_ms / 1000),
         window_bytes=config.tuning.window_bytes,
+        contract=table.contract,
+        ambiguous=table.ambiguous,
+        increasing_column=table.increasing_column,
     )
 
 

@@ -25,6 +25,9 @@ class MonitorSettings:
         min_free: free bytes of the spool's file system below which receiving pauses.
         limits: when a block is closed.
         window_bytes: unacknowledged payload bytes per feed and sink.
+        contract: what follows when the table is altered: ``evolve``, ``freeze`` or ``discard_columns``.
+        ambiguous: what becomes of records that may be of the type before or after: ``reject``, ``old`` or ``new``.
+        increasing_column: a column whose values identify rows, to read ambiguous ones from the table again.
     """
 
     pipeline: str
@@ -38,3 +41,6 @@ class MonitorSettings:
     min_free: int
     limits: BlockLimits
     window_bytes: int
+    contract: str = "evolve"
+    ambiguous: str = "reject"
+    increasing_column: str | None = None
