@@ -91,7 +91,9 @@ class BlockBuilder:
         time = max(self.next_time, int(self._opened * TICKS_PER_SECOND))
         count = len(self._frames)
         payload = msgpack.packb(self._frames)
-        block = Block(self.feed, self.epoch, self.next_offset, count, time, self._format, self.schema, payload)
+        block = Block(
+            self.feed, self.epoch, self.next_offset, count, time, self._format, self.schema, payload
+        )
         self.next_offset += count
         self.next_time = time + count
         self._frames = []

@@ -12,8 +12,9 @@ from typing import Any
 from actors.errors import SpoolInUse
 from actors.monitor.dispatch import Dispatcher, Transport
 from actors.monitor.kinetica import KineticaTable
-from actors.monitor.receiver import Receiver, Source
+from actors.monitor.receiver import Receiver
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.source import Source
 from actors.monitor.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -118,8 +119,8 @@ class Monitor:
         if receiver is None or dispatcher is None or spool is None:
             return {"state": "starting", "problem": None}
         return {
-            "state": receiver.state,
-            "problem": receiver.problem,
+            "state": "frozen" if receiver.frozen and receiver.state == "receiving" else receiver.state,
+            "problem": receiver.problem or receiver.frozen,
             "epoch": receiver.epoch,
             "received": receiver.received,
             "last_received": receiver.last_received,

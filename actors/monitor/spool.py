@@ -202,7 +202,12 @@ class Spool:
         return [Block(*row) for row in rows]
 
     def settle(
-        self, feed: str, blocks: Sequence[Block], rejects: Iterable[tuple[Block, Rejected]], held: Held, news: Block
+        self,
+        feed: str,
+        blocks: Sequence[Block],
+        rejects: Iterable[tuple[Block, Rejected]],
+        held: Held,
+        news: Block,
     ) -> None:
         """Replace the held blocks of `feed` by `blocks`, which cover the same records but for `rejects`.
 
@@ -268,7 +273,9 @@ class Spool:
             held = self._held.get(feed)
             if held is not None and position >= held.at:
                 return None
-            row = self._db.execute(f"{_SELECT_BLOCK} ORDER BY epoch, offset LIMIT 1", (feed, *position)).fetchone()
+            row = self._db.execute(
+                f"{_SELECT_BLOCK} ORDER BY epoch, offset LIMIT 1", (feed, *position)
+            ).fetchone()
         if row is None:
             return None
         block = Block(*row)

@@ -31,7 +31,9 @@ class Switch:
     first_new: int
 
 
-def find_switch(frames: Sequence[bytes], old: TableType, new: TableType, proven_new: int | None = None) -> Switch:
+def find_switch(
+    frames: Sequence[bytes], old: TableType, new: TableType, proven_new: int | None = None
+) -> Switch:
     """Find the switch point in `frames`.
 
     Args:

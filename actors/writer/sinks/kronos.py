@@ -10,11 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
-from protocols.kronos.client import KronosClient
-
 from actors.batch import Batch
 from actors.writer.encode import encode_events
 from actors.writer.sinks.base import Payload
+from protocols.kronos.client import KronosClient
 
 
 class KronosSink:
