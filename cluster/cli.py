@@ -13,13 +13,16 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
 
 from cluster.config import ConfigError, PipelineConfig, load
 from cluster.errors import CommandError, NotReady
+
+if TYPE_CHECKING:
+    from cluster.control import Left
 
 #: Seconds allowed to a pipeline to be up, and to drain.
 READY_TIMEOUT = 180.0
@@ -147,12 +150,12 @@ def down(name: str, now: bool, timeout: float, address: str | None) -> None:
     from cluster import control, local
 
     used = control.connect(address)
-    pending = control.stop_pipeline(name, 0.0 if now else timeout)
+    left = control.stop_pipeline(name, 0.0 if now else timeout)
     last = not control.pipelines()
     control.disconnect()
     if last and used == local.running_address():
         local.stop()
-    _stopped(name, pending)
+    _stopped(name, left)
 
 
 @main.command()
@@ -269,9 +272,12 @@ def _summary(status: dict[str, Any]) -> str:
     return f"{rate:,.0f} records/s received, {stored:,} delivered, {pending:,} pending, {status['restarts']} restarts"
 
 
-def _stopped(name: str, pending: int) -> None:
-    if pending:
+def _stopped(name: str, left: Left) -> None:
+    if left.silent:
+        tables = ", ".join(left.silent)
         raise NotReady(
-            f"{name} is down; {pending:,} records stay in its spool and are delivered when it is started again"
+            f"{name} is down; what the spools of {tables} hold is not known and stays for the next start"
         )
+    if left.pending:
+        raise NotReady(f"{name} is down; {left.pending:,} records stay in its spools for the next start")
     click.echo(f"{name} is down, everything delivered")

@@ -6,12 +6,20 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
-from cluster.errors import NoCluster, NoSuchPipeline, PipelineExists
+from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
+
+
+class Left(NamedTuple):
+    """What a stopped pipeline has not delivered: records in its spools, and tables whose monitor did not answer."""
+
+    pending: int = 0
+    silent: tuple[str, ...] = ()
+
 
 #: Seconds allowed to one answer of a supervisor.
 ANSWER_TIMEOUT = 30.0
@@ -85,11 +93,9 @@ def wait_ready(
     supervisor: Any, timeout: float, progress: Callable[[dict[str, Any]], None] | None = None
 ) -> bool:
     """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
-    import ray
-
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
-        status: dict[str, Any] = ray.get(supervisor.status.remote(), timeout=timeout)
+        status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
         if progress is not None:
             progress(status)
         decoders = status["decoders"]
@@ -123,29 +129,36 @@ def pipelines() -> list[str]:
 
 
 def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
-    """Call a supervisor's method, waiting through a restart of it by Ray."""
+    """Call a supervisor's method, waiting through a restart of it by Ray.
+
+    Raises :class:`NoSuchPipeline` if it has ended, :class:`NotReady` if it does not answer within `timeout` seconds.
+    """
     import ray
-    from ray.exceptions import ActorUnavailableError
+    from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError
 
     deadline = time.monotonic() + timeout
     while True:
         try:
             call = getattr(supervisor, method).remote(*arguments)
             return ray.get(call, timeout=max(0.1, deadline - time.monotonic()))
-        except ActorUnavailableError:
+        except ActorDiedError as error:
+            raise NoSuchPipeline("the pipeline has ended; `tablecast status` shows those that run") from error
+        except (ActorUnavailableError, GetTimeoutError) as error:
             if time.monotonic() > deadline:
-                raise
+                raise NotReady(
+                    f"the supervisor has not answered within {timeout:.0f} s; data flows without it, ask again"
+                ) from error
             time.sleep(0.2)
 
 
-def stop_pipeline(pipeline: str, drain_seconds: float) -> int:
-    """Drain and end a pipeline. Returns how many records stay in its spools."""
+def stop_pipeline(pipeline: str, drain_seconds: float) -> Left:
+    """Drain and end a pipeline."""
     import ray
 
     supervisor = find(pipeline)
     result = ask(supervisor, "stop", drain_seconds, timeout=drain_seconds + ANSWER_TIMEOUT)
     ray.kill(supervisor, no_restart=True)
-    return int(result["pending"])
+    return Left(int(result["pending"]), tuple(result["silent"]))
 
 
 def disconnect() -> None:

@@ -213,53 +213,55 @@ class Supervisor:
                 ray.get(handle.idle.remote(), timeout=DECODER_DRAIN)
             ray.kill(handle)
 
-    def stop(self, drain_seconds: float) -> dict[str, int]:
+    def stop(self, drain_seconds: float) -> dict[str, Any]:
         """Stop receiving, deliver what is left for up to `drain_seconds`, end all actors.
 
-        Returns ``{"pending": records}`` that stay in the spools.
+        Returns ``{"pending": n, "silent": [table]}``: records that stay in the spools, and the tables whose
+        monitor did not say.
         """
         with self._lock:
             self._state = "draining"
-        pending = self._drain(drain_seconds)
+        left = self._drain(drain_seconds)
         with self._lock:
             self._state = "stopping"
             kinds = ("monitor", "writer", "decoder")
-            handles = [handle for kind in kinds for handle in self._running(kind)]
-        _quietly([handle.stop.remote() for handle in handles], 10.0)
-        for handle in handles:
+            members = [
+                m.spec.name for kind in kinds for m in self._fleet.members.values() if m.spec.kind == kind
+            ]
+            handles = {name: self._handles[name] for name in members if name in self._handles}
+        _quietly({name: handle.stop.remote() for name, handle in handles.items()}, 10.0)
+        for handle in handles.values():
             ray.kill(handle)
         self._memory.forget()
         self._state = "stopped"
-        return {"pending": pending}
+        return left
 
-    def _running(self, kind: str) -> list[Any]:
-        members = [m for m in self._fleet.members.values() if m.spec.kind == kind]
-        return [self._handles[m.spec.name] for m in members if m.spec.name in self._handles]
-
-    def _drain(self, seconds: float) -> int:
+    def _drain(self, seconds: float) -> dict[str, Any]:
         """Stop intake and wait until nothing is pending. A monitor that is being restarted is waited for."""
         deadline = time.monotonic() + seconds
         while True:
             with self._lock:
-                monitors = self._running("monitor")
-                wanted = sum(member.spec.kind == "monitor" for member in self._fleet.members.values())
-            answers = _quietly([monitor.drain.remote() for monitor in monitors], 10.0)
-            pending = sum(int(answer["pending"]) for answer in answers)
-            drained = not pending and not any(answer["receiving"] for answer in answers)
-            if (drained and len(answers) == wanted) or time.monotonic() >= deadline:
-                return pending
+                specs = [m.spec for m in self._fleet.members.values() if m.spec.kind == "monitor"]
+                monitors = {s.which: self._handles[s.name] for s in specs if s.name in self._handles}
+            answers = _quietly({table: monitor.drain.remote() for table, monitor in monitors.items()}, 10.0)
+            silent = [spec.which for spec in specs if spec.which not in answers]
+            pending = sum(answer["pending"] for answer in answers.values())
+            receiving = any(answer["receiving"] for answer in answers.values())
+            if not (pending or silent or receiving) or time.monotonic() >= deadline:
+                return {"pending": pending, "silent": silent}
             time.sleep(0.1)
 
 
-def _quietly(calls: list[Any], timeout: float) -> list[Any]:
+def _quietly(calls: dict[str, Any], timeout: float) -> dict[str, Any]:
     """The results of those calls that succeed in time."""
-    done = ray.wait(calls, num_returns=len(calls), timeout=timeout)[0] if calls else []
-    results = []
+    refs = {call: key for key, call in calls.items()}
+    done = ray.wait(list(refs), num_returns=len(refs), timeout=timeout)[0] if refs else []
+    results = {}
     for call in done:
         try:
-            results.append(ray.get(call))
+            results[refs[call]] = ray.get(call)
         except (RayActorError, RayTaskError) as error:
-            log.warning("while stopping: %s", _reason(error))
+            log.warning("while stopping %s: %s", refs[call], _reason(error))
     return results
 
 
@@ -291,5 +293,5 @@ class SupervisorActor:
         self._supervisor.scale(decoders)
 
     @ray.method(concurrency_group="control")
-    def stop(self, drain_seconds: float) -> dict[str, int]:
+    def stop(self, drain_seconds: float) -> dict[str, Any]:
         return self._supervisor.stop(drain_seconds)

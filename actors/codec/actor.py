@@ -10,7 +10,9 @@ import ray
 
 from actors.batch import Batch
 from actors.block import Block
+from actors.codec.codec import Codec
 from actors.codec.decoder import Decoder
+from protocols.kinetica.types import Column, TableType
 
 
 @ray.remote(concurrency_groups={"control": 1})
@@ -29,7 +31,8 @@ class DecodeActor:
 
     @ray.method(concurrency_group="control")
     def start(self) -> None:
-        """Nothing to begin; every actor of a pipeline can be told to."""
+        """Be quick from the first block on: what a first decoding loads and compiles is done here."""
+        Codec(TableType((Column("n", "long"), Column("s", "string", True)))).decode([b"\x02\x00\x02x"])
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:

@@ -158,6 +158,9 @@ class MonitorActor:
         self._lock = threading.Lock()
         self._transport: RayTransport | None = None
         self._monitor: Monitor | None = None
+        # Finding an actor loads the module of its class, a second or two on a busy machine: not while rows wait.
+        import actors.codec.actor
+        import actors.writer.actor  # noqa: F401
 
     @ray.method(concurrency_group="control")
     def start(self, decoders: int, intake: bool = True) -> None:

@@ -282,8 +282,7 @@ class TypeWatch:
             "first_ambiguous": _origin(rows, doubtful.start) if doubtful else None,
         }
         held = self._held_after(rows, switch.first_ambiguous)
-        (news,) = self._announce.add([orjson.dumps(event)], time.time()) or [self._announce.flush()]
-        assert news is not None
+        news = self._news(event)
         if blocks:
             self._spool.settle(self._feed, [*divided, *_reblock(labelled)], rejects, held, news)
         else:
@@ -316,11 +315,8 @@ class TypeWatch:
         values: dict[Any, int] = {}
         for place in doubtful:
             try:
-                was, now = (
-                    fastavro.schemaless_reader(io.BytesIO(frames[place]), schema, None)[column]
-                    for schema in schemas
-                )
-            except Exception:  # valid under neither type: a reject, whatever comes of it
+                was, now = (reader.read(frames[place])[i] for reader, i in zip(readers, columns, strict=True))
+            except FrameError:  # not a row of both types: a reject, whatever comes of it
                 continue
             # Where both readings agree the value is certain; elsewhere the row stays ambiguous.
             if was == now and was not in values:
@@ -333,11 +329,15 @@ class TypeWatch:
         return {values[value]: row for value, row in found if value in values}
 
     def _tell(self, event: dict[str, Any]) -> None:
-        blocks = self._announce.add([orjson.dumps(event)], time.time())
-        if block := self._announce.flush():
-            blocks.append(block)
-        self._spool.append(blocks)
+        self._spool.append([self._news(event)])
         self._committed((self._announce.feed,))
+
+    def _news(self, event: dict[str, Any]) -> Block:
+        """A block of the feed of changes with one event."""
+        full = self._announce.add([orjson.dumps(event)], time.time())
+        block = full[0] if full else self._announce.flush()
+        assert block is not None
+        return block
 
 
 def resume(spool: Spool, feed: str) -> bool:

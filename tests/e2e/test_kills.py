@@ -107,7 +107,7 @@ def _is_back(member: dict[str, Any], former: int) -> bool:
 def _finish(running: Running, kronos: KronosClient, whole: list[str]) -> None:
     """Stop, drain, and compare: tables in `whole` are complete, all are in order and without a hole."""
     running.publisher.stop()
-    assert control.stop_pipeline(running.name, DEADLINE) == 0
+    assert control.stop_pipeline(running.name, DEADLINE) == control.Left()
     for table in running.tables:
         stored = traffic.events(kronos, table, "other" if table == running.tables[2] else "kronos")
         assert traffic.holes(stored) == []

@@ -92,7 +92,7 @@ def test_after_the_spool_was_deleted_a_second_run_stores_all_of_its_rows(
     start(config)
     kinetica.insert_records(unique, [traffic.frame(n) for n in range(1000)])
     wait_until(lambda: len(traffic.events(kronos, unique)) == 1000, "the first run's rows stored")
-    assert control.stop_pipeline(unique, DEADLINE) == 0
+    assert control.stop_pipeline(unique, DEADLINE) == control.Left()
     shutil.rmtree(config.spool.path)
     start(config)
     kinetica.insert_records(unique, [traffic.frame(n) for n in range(1000, 2000)])

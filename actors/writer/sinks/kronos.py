@@ -10,6 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+import numpy as np
+import pyarrow as pa
+
 from actors.batch import Batch
 from actors.writer.encode import encode_events
 from actors.writer.sinks.base import Payload
@@ -33,6 +36,9 @@ class KronosSink:
         self._pipeline = pipeline
         self._batch = batch
         self._client = KronosClient(url, namespace=namespace, timeout=timeout)
+        # Be quick from the first batch on: what a first encoding loads (a second's worth) is loaded here.
+        sample = pa.RecordBatch.from_pydict({"n": [1], "s": ["x"], "x": [1.5]})
+        encode_events(sample, time=np.zeros(1, np.int64), origin_prefix="", offsets=np.zeros(1, np.int64))
         self._namespace = "" if namespace is None else f'"namespace":{json.dumps(namespace)},'
 
     def payloads(self, batch: Batch) -> Iterator[Payload]:
