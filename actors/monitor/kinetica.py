@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import fastavro
 
@@ -200,7 +201,7 @@ class TableStream:
                 page = self._client.get_records(self._table, expression=f"{column} IN ({part})")
                 schema = fastavro.parse_schema(TableType.parse(page.type_schema).avro)
                 for record in page.records:
-                    row = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
+                    row: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
                     found.append((row[column], record))
         except KineticaError as error:
             raise _lost(error) from error

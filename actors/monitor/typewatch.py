@@ -30,7 +30,7 @@ from actors.monitor.kinetica import schema_type
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.source import Described, SourceLost, Stream, TableGone
 from actors.monitor.spool import Held, Position, Spool
-from actors.monitor.switch import describe_change, find_switch
+from actors.monitor.switch import Switch, describe_change, find_switch
 from protocols.kinetica.types import TableType
 
 log = logging.getLogger(__name__)
@@ -281,7 +281,7 @@ class TypeWatch:
             "ambiguous_rejected": len(rejects),
             "first_ambiguous": _origin(rows, doubtful.start) if doubtful else None,
         }
-        held = self._held_after(rows, switch.first_ambiguous)
+        held = self._held_after(rows, switch)
         news = self._news(event)
         if blocks:
             self._spool.settle(self._feed, [*divided, *_reblock(labelled)], rejects, held, news)
@@ -291,17 +291,20 @@ class TypeWatch:
         self._committed((self._feed, self._announce.feed))
         log.warning("%s altered: %s", self._feed, event)
 
-    def _held_after(self, rows: Sequence[tuple[Block, int, bytes]], first_doubtful: int) -> Held:
-        """Everything divided may go on, unless the contract says that a person has to look first."""
-        if (held := self._spool.held(self._feed)) is not None and held.frozen is not None:
+    def _held_after(self, rows: Sequence[tuple[Block, int, bytes]], switch: Switch) -> Held:
+        """From where on rows wait: for the new type to be confirmed, as it may have changed again, or for a person."""
+        held = self._spool.held(self._feed)
+        if held is not None and held.frozen is not None:
             return held
-        if self._settings.contract == "freeze":
-            why = f"{self._settings.table} was altered; `tablecast resume` goes on with the new columns"
-            if first_doubtful < len(rows):
-                block, i, _ = rows[first_doubtful]
-                return Held(Position(block.epoch, block.offset + i), why)
-            return Held(max(self._end(), Position(self._builder.epoch, self._builder.next_offset)), why)
-        return Held(max(self._end(), Position(self._builder.epoch, self._builder.next_offset)))
+        frozen = self._settings.contract == "freeze"
+        first = switch.first_ambiguous if frozen else switch.first_new
+        if first < len(rows):
+            block, i, _ = rows[first]
+            at = Position(block.epoch, block.offset + i)
+        else:
+            at = max(self._end(), Position(self._builder.epoch, self._builder.next_offset))
+        why = f"{self._settings.table} was altered; `tablecast resume` goes on with the new columns"
+        return Held(at, why if frozen else None)
 
     def _reread(
         self, frames: Sequence[bytes], doubtful: range, old: TableType, new: TableType
