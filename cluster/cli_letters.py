@@ -23,7 +23,7 @@ _TABLE = click.option("--table", metavar="TABLE", help="Only those of this table
 @click.option("--skip", is_flag=True, help="Send the records that stop the table to its dead letters.")
 @ADDRESS
 def resume(name: str, target: str | None, skip: bool, address: str | None) -> None:
-    """Let what is parked or aborted in pipeline NAME try again: one table, one sink, or everything."""
+    """Let what is parked, aborted or frozen in pipeline NAME go on: one table, one sink, or everything."""
     from cluster import control
 
     control.connect(address)
@@ -45,7 +45,7 @@ def resume(name: str, target: str | None, skip: bool, address: str | None) -> No
     if done["silent"]:
         raise NotReady(f"not asked, as their monitors do not answer: {', '.join(done['silent'])}; try again")
     if not done["actors"] and not done["lanes"]:
-        click.echo("nothing was parked or aborted")
+        click.echo("nothing was parked, aborted or frozen")
 
 
 @click.group()

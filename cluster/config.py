@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
@@ -102,6 +102,21 @@ class Table(Section):
         default="skip",
         description="What becomes of a record that does not decode: `skip` keeps it with the dead letters and "
         "goes on; `abort` delivers what is before its block and no more of that feed, until `tablecast resume`.",
+    )
+    contract: Annotated[
+        Literal["evolve", "freeze", "discard_columns"], Kind("evolve, freeze or discard_columns")
+    ] = Field(
+        "evolve",
+        description="When the table is altered: go on with the new columns; stop delivering it until "
+        "`tablecast resume`; or go on with only the columns that it had at first.",
+    )
+    ambiguous: Annotated[Literal["reject", "old", "new"], Kind("reject, old or new")] = Field(
+        "reject",
+        description="Rows that arrive around an alteration and may be of the type before or after: into the dead "
+        "letters, or taken for the old or the new. With `increasing_column` they are read from the table again.",
+    )
+    increasing_column: Text | None = Field(
+        None, description="A column with another value for each row, increasing from row to row."
     )
 
 

@@ -90,6 +90,9 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
         limits=BlockLimits(block.records, block.bytes, block.linger_ms / 1000),
         window_bytes=config.tuning.window_bytes,
         on_decode_failure=table.on_decode_failure,
+        contract=table.contract,
+        ambiguous=table.ambiguous,
+        increasing_column=table.increasing_column,
     )
 
 

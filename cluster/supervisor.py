@@ -237,7 +237,9 @@ class Supervisor:
                 if not wanted:
                     continue
                 if spec.name in self._handles:
-                    calls[spec.which] = self._handles[spec.name].resume.remote(list(wanted), skip)
+                    calls[spec.which] = self._handles[spec.name].resume.remote(
+                        list(wanted), skip, spec.which in tables
+                    )
                 elif spec.name not in actors:
                     silent.append(spec.which)
         lanes = []

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import msgpack
+import orjson
+import pyarrow as pa
 
 from actors.batch import Batch, Rejected
 from actors.block import Block
-from actors.codec.codec import Codec
+from actors.codec.codec import Codec, Decoded
 from actors.errors import DecodeAborted, DecodeFailed
 from protocols.kinetica.types import TableType
 
@@ -30,9 +32,29 @@ class DecoderStats:
 
 
 @lru_cache(maxsize=SCHEMAS_KEPT)
-def _codec(schema: str) -> Codec:
+def _codec(schema: str) -> tuple[Codec, list[str] | None]:
+    """The codec of a block's schema, and the columns to keep where others are to be discarded."""
     parts = json.loads(schema)
-    return Codec(TableType.parse(parts["definition"], parts["properties"]))
+    table_type = TableType.parse(parts["definition"], parts["properties"])
+    keep = parts.get("keep")
+    return Codec(table_type), None if keep is None else [name for name in table_type.names if name in keep]
+
+
+def _decode_avro(block: Block) -> Decoded:
+    codec, keep = _codec(block.schema)
+    decoded = codec.decode(msgpack.unpackb(block.payload))
+    return decoded if keep is None else replace(decoded, rows=decoded.rows.select(keep))
+
+
+def _decode_json(block: Block) -> Decoded:
+    """A payload that is a msgpack list of JSON objects; a column for every key that any of them has."""
+    rows = [orjson.loads(text) for text in msgpack.unpackb(block.payload)]
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return Decoded(pa.RecordBatch.from_pydict(columns), None, ())
+
+
+_FORMATS = {"avro": _decode_avro, "json": _decode_json}
 
 
 def all_or_nothing(batch: Batch) -> Batch:
@@ -55,10 +77,11 @@ class Decoder:
         Raises :class:`DecodeFailed` for a block whose format, schema or payload is not what it should be.
         """
         started = time.perf_counter()
-        if block.format != "avro":
+        decode = _FORMATS.get(block.format)
+        if decode is None:
             raise DecodeFailed(f"{block.id}: unknown block format {block.format!r}")
         try:
-            decoded = _codec(block.schema).decode(msgpack.unpackb(block.payload))
+            decoded = decode(block)
             rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
             batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects)
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame

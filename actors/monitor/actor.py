@@ -209,9 +209,11 @@ class MonitorActor:
         return {"receiving": self._monitor.receiving, "pending": self._monitor.pending}
 
     @ray.method(concurrency_group="control")
-    def resume(self, sinks: list[str], skip: bool) -> list[tuple[str, str]]:
-        """See :meth:`Dispatcher.resume`."""
-        return self._ready.dispatcher.resume(sinks, skip)
+    def resume(self, sinks: list[str], skip: bool, thaw: bool) -> list[tuple[str, str]]:
+        """See :meth:`Dispatcher.resume`; with `thaw`, a table that an alteration froze goes on too."""
+        monitor = self._ready
+        thawed = [(self._settings.table, "all its sinks")] if thaw and monitor.thaw() else []
+        return monitor.dispatcher.resume(sinks, skip) + thawed
 
     @ray.method(concurrency_group="control")
     def dead_letters(self, limit: int) -> tuple[dict[str, int], list[DeadLetter]]:

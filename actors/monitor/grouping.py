@@ -34,10 +34,19 @@ class BlockBuilder:
             over restarts and when the clock steps back.
     """
 
-    def __init__(self, feed: str, epoch: int, schema: str, limits: BlockLimits, next_time: int = 0) -> None:
+    def __init__(
+        self,
+        feed: str,
+        epoch: int,
+        schema: str,
+        limits: BlockLimits,
+        next_time: int = 0,
+        format: str = "avro",
+    ) -> None:
         self.feed = feed
         self.epoch = epoch
-        self.schema = schema
+        self.schema = schema  # may be changed while no block is open
+        self._format = format
         self.next_offset = 0
         self.next_time = next_time
         self._limits = limits
@@ -82,7 +91,9 @@ class BlockBuilder:
         time = max(self.next_time, int(self._opened * TICKS_PER_SECOND))
         count = len(self._frames)
         payload = msgpack.packb(self._frames)
-        block = Block(self.feed, self.epoch, self.next_offset, count, time, "avro", self.schema, payload)
+        block = Block(
+            self.feed, self.epoch, self.next_offset, count, time, self._format, self.schema, payload
+        )
         self.next_offset += count
         self.next_time = time + count
         self._frames = []

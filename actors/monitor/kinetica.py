@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
-from actors.monitor.receiver import SourceLost
+import fastavro
+
+from actors.monitor.overlap import Overlap
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.source import Described, Received, SourceLost, Switched, TableGone
 from protocols.kinetica.client import KineticaClient
-from protocols.kinetica.errors import KineticaError
-from protocols.kinetica.subscription import Link, Subscription, topics_are_distinguishable
+from protocols.kinetica.errors import KineticaError, TableNotFound
+from protocols.kinetica.subscription import Link, Message, Subscription, topics_are_distinguishable
 from protocols.kinetica.types import TableType
 
 log = logging.getLogger(__name__)
@@ -18,10 +24,23 @@ log = logging.getLogger(__name__)
 #: Seconds allowed to the connection to the publisher.
 CONNECT_TIMEOUT = 10.0
 
+#: Seconds without a message after which the overlap of two topics is decided with what came.
+SETTLE = 1.0
 
-def block_schema(definition: str, properties: Mapping[str, Sequence[str]]) -> str:
+#: Values in one expression that reads rows again; and rows per page.
+REREAD_VALUES = 500
+
+
+def block_schema(definition: str, properties: Mapping[str, Sequence[str]], type_id: str = "") -> str:
     """The schema text that blocks carry; equal schemas give equal text."""
-    return json.dumps({"definition": definition, "properties": dict(properties)}, sort_keys=True)
+    schema = {"definition": definition, "properties": dict(properties), "type_id": type_id}
+    return json.dumps(schema, sort_keys=True)
+
+
+def schema_type(schema: str) -> TableType:
+    """The table type in a block's schema text."""
+    parts = json.loads(schema)
+    return TableType.parse(parts["definition"], parts["properties"])
 
 
 class KineticaTable:
@@ -40,7 +59,7 @@ class KineticaTable:
             return TableStream(settings, client)
         except KineticaError as error:
             client.close()
-            raise SourceLost(str(error)) from error
+            raise _lost(error) from error
 
 
 class TableStream:
@@ -48,10 +67,18 @@ class TableStream:
 
     def __init__(self, settings: MonitorSettings, client: KineticaClient) -> None:
         self._client = client
+        self._table = settings.table
+        self._follows_inserts = "insert" in settings.events
         self._schemas: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
+        self._described: Described | None = None
         self._subscription: Subscription | None = None
         self._lost: str | None = None
+        self._insert_topic = ""
+        self._last_insert: Sequence[bytes] | None = None
+        self._overlap: Overlap | None = None
+        self._new_topic = ""
+        self._quiet_since = 0.0
         try:
             self._open(settings)
         except ValueError as error:
@@ -62,13 +89,19 @@ class TableStream:
             raise
 
     def _open(self, settings: MonitorSettings) -> None:
-        properties = self._client.show_table(settings.table).type.properties
+        described = self.describe()
+        self._described = described if self._follows_inserts else None
         types = []
         for event in settings.events:
-            monitor = self._client.create_table_monitor(settings.table, event)
+            monitor = self._client.create_table_monitor(self._table, event)
             self._kinds[monitor.topic_id] = event
-            self._schemas[event] = block_schema(monitor.type_schema, properties if event == "insert" else {})
-            types.append(TableType.parse(monitor.type_schema))
+            if event == "insert":
+                self._insert_topic = monitor.topic_id
+                self._schemas[event] = described.schema
+                types.append(schema_type(described.schema))
+            else:
+                self._schemas[event] = block_schema(monitor.type_schema, {})
+                types.append(TableType.parse(monitor.type_schema))
         host = self._client.monitor_host()
         port = settings.monitor_port or self._client.monitor_port()
         exact = topics_are_distinguishable(self.topics, types)
@@ -84,22 +117,99 @@ class TableStream:
         return self._schemas
 
     @property
+    def described(self) -> Described | None:
+        return self._described
+
+    @property
     def topics(self) -> Sequence[str]:
         return tuple(self._kinds)
 
-    def receive(self, timeout: float) -> list[tuple[str, Sequence[bytes]]]:
+    def receive(self, timeout: float) -> list[Received | Switched]:
         if self._lost is not None:
             raise SourceLost(self._lost)
-        received: list[tuple[str, Sequence[bytes]]] = []
         assert self._subscription is not None
+        out: list[Received | Switched] = []
         for item in self._subscription.receive(int(timeout * 1000)):
-            if not isinstance(item, Link):
-                received.append((self._kinds[item.topic], item.frames))
+            if isinstance(item, Message):
+                out += self._message(item)
             elif item is not Link.CONNECTED:
                 # Monitors do not survive their server, so a new connection may bring nothing for ever: begin anew
                 # once what has arrived is handed over.
                 self._lost = "the connection to the monitor port was lost"
-        return received
+        if self._overlap is not None:
+            out += self._finish_overlap(self._overlap, bool(out))
+        return out
+
+    def _message(self, message: Message) -> list[Received | Switched]:
+        kind = self._kinds.get(message.topic)
+        if kind is None:
+            return []  # of a topic that was left
+        if kind != "insert":
+            return [Received(kind, message.frames)]
+        if self._overlap is None:
+            self._last_insert = message.frames
+            return [Received(kind, message.frames)]
+        if message.topic == self._new_topic:
+            return self._overlap.new(message.frames)
+        return self._overlap.old(message.frames)
+
+    def _finish_overlap(self, overlap: Overlap, busy: bool) -> list[Received | Switched]:
+        """Leave the old topic when the overlap is over."""
+        now = time.monotonic()
+        if busy:
+            self._quiet_since = now
+        out = overlap.settle() if now >= self._quiet_since + SETTLE else []
+        if overlap.over:
+            assert self._subscription is not None
+            self._subscription.drop(self._insert_topic)
+            del self._kinds[self._insert_topic]
+            self._insert_topic, self._overlap = self._new_topic, None
+        return out
+
+    def describe(self) -> Described:
+        try:
+            info = self._client.show_table(self._table)
+        except KineticaError as error:
+            raise _lost(error) from error
+        return Described(info.type_id, block_schema(info.type.definition, info.type.properties, info.type_id))
+
+    def renew(self) -> str:
+        try:
+            return self._client.create_table_monitor(self._table, "insert").topic_id
+        except KineticaError as error:
+            raise _lost(error) from error
+
+    def follow(self, topic: str, described: Described) -> None:
+        assert self._subscription is not None
+        types = [schema_type(schema) for schema in (*self._schemas.values(), described.schema)]
+        self._kinds[topic] = "insert"
+        self._subscription.exact_topics = topics_are_distinguishable(self.topics, types)
+        if self._overlap is not None:
+            # Altered once more before the change before was over: its topic goes, the older one serves as before.
+            self._subscription.drop(self._new_topic)
+            self._kinds.pop(self._new_topic, None)
+        self._overlap, self._new_topic = Overlap(self._last_insert), topic
+        self._quiet_since = time.monotonic()
+        self._schemas["insert"] = described.schema
+        self._subscription.add(topic)
+
+    def reread(self, column: str, values: Sequence[object]) -> list[tuple[object, bytes]]:
+        found: list[tuple[object, bytes]] = []
+        try:
+            for start in range(0, len(values), REREAD_VALUES):
+                part = ", ".join(map(_literal, values[start : start + REREAD_VALUES]))
+                page = self._client.get_records(self._table, expression=f"{column} IN ({part})")
+                schema = fastavro.parse_schema(TableType.parse(page.type_schema).avro)
+                for record in page.records:
+                    row: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
+                    found.append((row[column], record))
+        except KineticaError as error:
+            raise _lost(error) from error
+        return found
+
+    def wake(self) -> None:
+        if self._subscription is not None:
+            self._subscription.wake()
 
     def close(self) -> None:
         if self._subscription is not None:
@@ -109,10 +219,17 @@ class TableStream:
         self._client.close()
 
 
+def _literal(value: object) -> str:
+    return "'" + value.replace("'", "''") + "'" if isinstance(value, str) else repr(value)
+
+
+def _lost(error: KineticaError) -> SourceLost:
+    return TableGone(str(error)) if isinstance(error, TableNotFound) else SourceLost(str(error))
+
+
 def _clear(client: KineticaClient, topic: str) -> None:
     try:
         client.clear_table_monitor(topic)
-    except (
-        KineticaError
-    ) as error:  # already gone with its table or server, or out of reach: nothing depends on it
+    except KineticaError as error:
+        # Already gone with its table or server, or out of reach: nothing depends on it.
         log.info("table monitor %s not cleared: %s", topic, error)

@@ -12,8 +12,9 @@ from typing import Any
 from actors.errors import SpoolError, SpoolInUse
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.kinetica import KineticaTable
-from actors.monitor.receiver import Receiver, Source
+from actors.monitor.receiver import Receiver
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.source import Source
 from actors.monitor.spool import Spool
 from actors.monitor.transport import Transport
 
@@ -101,6 +102,10 @@ class Monitor:
         """Records in the spool that some sink does not have yet."""
         return 0 if self._dispatcher is None else self._dispatcher.pending
 
+    def thaw(self) -> bool:
+        """Let the table go on if an alteration froze it. Returns whether it was frozen."""
+        return self._receiver is not None and self._receiver.resume()
+
     def stop_intake(self) -> None:
         """Stop receiving; go on delivering."""
         self._intake = False
@@ -134,8 +139,8 @@ class Monitor:
         if receiver is None or dispatcher is None or spool is None:
             return {"state": "starting", "problem": None}
         return {
-            "state": receiver.state,
-            "problem": receiver.problem,
+            "state": "frozen" if receiver.frozen and receiver.state == "receiving" else receiver.state,
+            "problem": receiver.problem or receiver.frozen,
             "epoch": receiver.epoch,
             "received": receiver.received,
             "last_received": receiver.last_received,

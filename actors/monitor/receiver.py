@@ -10,54 +10,27 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
 
 from actors.backoff import Backoff
 from actors.block import Block
 from actors.monitor.grouping import BlockBuilder
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.source import Source, SourceLost, Stream, Switched, TableGone
 from actors.monitor.spool import Spool
+from actors.monitor.typewatch import TypeWatch, resume
 
 log = logging.getLogger(__name__)
 
 #: What follows the table's name in the name of a feed.
 FEED_SUFFIX = {"insert": "", "update": ".updates", "delete": ".deletes"}
+CHANGES_SUFFIX = ".changes"
 
 #: Longest wait for frames in seconds, so that a stop and the state of the disk are noticed.
 SLICE = 0.25
 
 #: A paused receiver goes on when the spool is below this part of its bound.
 RESUME_BELOW = 0.8
-
-
-class SourceLost(Exception):
-    """The source ended or cannot be opened now; the message says why. Opening it again may help."""
-
-
-class Stream(Protocol):
-    """An open source: the changes of one table from now on."""
-
-    @property
-    def schemas(self) -> Mapping[str, str]:
-        """Event kind -> schema of its records, as blocks carry it."""
-
-    @property
-    def topics(self) -> Sequence[str]:
-        """What was created at the source, to be cleared there by whoever comes after a crash."""
-
-    def receive(self, timeout: float) -> list[tuple[str, Sequence[bytes]]]:
-        """(event kind, frames) that arrived, waiting up to `timeout` seconds. Raises :class:`SourceLost`."""
-
-    def close(self) -> None:
-        """Stop receiving and clear what was created at the source."""
-
-
-class Source(Protocol):
-    """Where a table's changes come from."""
-
-    def open(self, stale_topics: Iterable[str]) -> Stream:
-        """Subscribe, after clearing what a killed process left behind. Raises :class:`SourceLost`."""
 
 
 class Receiver:
@@ -72,6 +45,7 @@ class Receiver:
     ) -> None:
         self.state = "connecting"
         self.problem: str | None = None
+        self.frozen: str | None = None
         self.epoch: int | None = None
         self.received = 0
         self.last_received: float | None = None
@@ -105,45 +79,72 @@ class Receiver:
                     stream.close()
             except SourceLost as error:
                 failures += 1
-                self._trouble(str(error))
+                self._trouble(str(error), "dropped" if isinstance(error, TableGone) else "connecting")
                 self._stop.wait(self._backoff.delay(failures))
         self.state = "stopped"
 
-    def _trouble(self, problem: str) -> None:
+    def _trouble(self, problem: str, state: str) -> None:
         if problem != self.problem:
             log.warning("%s: %s; trying again", self._settings.table, problem)
-        self.state, self.problem = "connecting", problem
+        self.state, self.problem = state, problem
 
     def _receive(self, stream: Stream) -> None:
         self._spool.set_topics(stream.topics)
         self.reconnects += self.epoch is not None
         epoch = max(int(time.time() * 1000), self._spool.last_epoch() + 1)
-        builders = {}
-        for kind, schema in stream.schemas.items():
-            feed = self._settings.table + FEED_SUFFIX[kind]
-            builders[kind] = BlockBuilder(
-                feed, epoch, schema, self._settings.limits, self._spool.end(feed).next_time
+        builders = {
+            kind: self._builder(FEED_SUFFIX[kind], epoch, schema) for kind, schema in stream.schemas.items()
+        }
+        watch = None
+        if stream.described is not None:
+            announce = self._builder(CHANGES_SUFFIX, epoch, "{}", format="json")
+            watch = TypeWatch(
+                self._settings, self._spool, stream, builders["insert"], announce, self._committed
             )
         self.state, self.problem, self.epoch = "receiving", None, epoch
         try:
             while not self._stop.is_set() and self._full() is None:
-                self._turn(stream, builders)
+                self._turn(stream, builders, watch)
         finally:
             self._commit([block for builder in builders.values() if (block := builder.flush())])
+            if watch is not None:
+                watch.close()
 
-    def _turn(self, stream: Stream, builders: Mapping[str, BlockBuilder]) -> None:
+    def _builder(self, suffix: str, epoch: int, schema: str, format: str = "avro") -> BlockBuilder:
+        feed = self._settings.table + suffix
+        next_time = self._spool.end(feed).next_time
+        return BlockBuilder(feed, epoch, schema, self._settings.limits, next_time, format)
+
+    def _turn(self, stream: Stream, builders: dict[str, BlockBuilder], watch: TypeWatch | None) -> None:
         now = time.time()
         deadlines = [builder.deadline for builder in builders.values() if builder.deadline is not None]
         wait = min(SLICE, max(0.0, min(deadlines) - now)) if deadlines else SLICE
-        messages = stream.receive(wait)
+        items = stream.receive(wait)
         now = time.time()
         blocks: list[Block] = []
-        for kind, frames in messages:
-            blocks += builders[kind].add(frames, now)
-            self.received += len(frames)
+        for item in items:
+            if isinstance(item, Switched):
+                self._commit(blocks)
+                blocks = []
+                if watch is not None:
+                    watch.switched(item.back)
+                continue
+            blocks += builders[item.kind].add(item.frames, now)
+            self.received += len(item.frames)
             self.last_received = now
+            if item.kind == "insert" and watch is not None:
+                watch.row_at = time.monotonic()
         blocks += [block for builder in builders.values() if (block := builder.due(now))]
         self._commit(blocks)
+        if watch is not None:
+            if blocks:
+                watch.poke()
+            watch.turn()
+            self.frozen = watch.frozen
+
+    def resume(self) -> bool:
+        """Let a frozen table go on. Returns whether it was frozen."""
+        return resume(self._spool, self._settings.table)
 
     def _commit(self, blocks: Sequence[Block]) -> None:
         if blocks:

@@ -26,6 +26,9 @@ class MonitorSettings:
         limits: when a block is closed.
         window_bytes: unacknowledged payload bytes per feed and sink.
         on_decode_failure: ``skip`` sends records that do not decode to the dead letters, ``abort`` stops at them.
+        contract: what follows when the table is altered: ``evolve``, ``freeze`` or ``discard_columns``.
+        ambiguous: what becomes of records that may be of the type before or after: ``reject``, ``old`` or ``new``.
+        increasing_column: a column whose values identify rows, to read ambiguous ones from the table again.
     """
 
     pipeline: str
@@ -40,3 +43,6 @@ class MonitorSettings:
     limits: BlockLimits
     window_bytes: int
     on_decode_failure: str = "skip"
+    contract: str = "evolve"
+    ambiguous: str = "reject"
+    increasing_column: str | None = None

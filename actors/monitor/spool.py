@@ -11,6 +11,7 @@ that blocks are delivered again, never skipped.
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 import threading
@@ -42,9 +43,20 @@ CREATE TABLE IF NOT EXISTS cursor (
 CREATE TABLE IF NOT EXISTS permit (
     feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (feed, epoch, offset)) WITHOUT ROWID;
+-- What is at or behind (epoch, offset) must not be dispatched yet: nothing proves yet of which type it is. Frozen: it
+-- waits for a person.
+CREATE TABLE IF NOT EXISTS held (
+    feed TEXT PRIMARY KEY, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, frozen TEXT) WITHOUT ROWID;
+-- The schema under which a feed's latest records came, and the columns kept if others are to be discarded (JSON).
+CREATE TABLE IF NOT EXISTS seen (feed TEXT PRIMARY KEY, schema TEXT NOT NULL, keep TEXT) WITHOUT ROWID;
 -- Topics created at the source, so that those of a killed process can be cleared.
 CREATE TABLE IF NOT EXISTS topic (id TEXT PRIMARY KEY) WITHOUT ROWID;
 """
+
+_SELECT_BLOCK = (
+    "SELECT b.feed, epoch, offset, count, time, format, text, payload FROM block b"
+    " JOIN schema s ON s.id = b.schema WHERE b.feed = ? AND (epoch, offset) >= (?, ?)"
+)
 
 
 class Position(NamedTuple):
@@ -52,6 +64,13 @@ class Position(NamedTuple):
 
     epoch: int = 0
     offset: int = 0
+
+
+class Held(NamedTuple):
+    """From where on a feed must not be dispatched, and why it waits for a person, if it does."""
+
+    at: Position
+    frozen: str | None = None
 
 
 class FeedEnd(NamedTuple):
@@ -98,6 +117,8 @@ class Spool:
             self.letters = letters.DeadLetters(self._transaction)
             # Counting a long backlog takes a while (a second per million blocks), and must not keep appends waiting.
             self._counter = sqlite3.connect(self.directory / "spool.db", check_same_thread=False)
+            rows = self._db.execute("SELECT feed, epoch, offset, frozen FROM held").fetchall()
+            self._held = {feed: Held(Position(epoch, offset), frozen) for feed, epoch, offset, frozen in rows}
             (self._bytes,) = self._db.execute(
                 "SELECT coalesce(sum(length(payload)), 0) FROM block"
             ).fetchone()
@@ -137,14 +158,92 @@ class Spool:
         if not blocks:
             return
         with self._transaction() as db:
-            rows = [
-                (b.feed, b.epoch, b.offset, b.count, b.time, b.format, self._schema(b.schema), b.payload)
-                for b in blocks
-            ]
-            db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            ends = [(b.feed, b.epoch, b.end, b.time + b.count) for b in blocks]
-            db.executemany("INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", ends)
+            self._insert(db, blocks)
+            self._set_ends(db, blocks)
         self._count(sum(len(b.payload) for b in blocks))
+
+    def _set_ends(self, db: sqlite3.Connection, blocks: Sequence[Block]) -> None:
+        ends = [(b.feed, b.epoch, b.end, b.time + b.count) for b in blocks]
+        db.executemany("INSERT OR REPLACE INTO feed VALUES (?, ?, ?, ?)", ends)
+
+    def _insert(self, db: sqlite3.Connection, blocks: Sequence[Block]) -> None:
+        rows = [
+            (b.feed, b.epoch, b.offset, b.count, b.time, b.format, self._schema(b.schema), b.payload)
+            for b in blocks
+        ]
+        db.executemany("INSERT INTO block VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def _delete(self, db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> int:
+        """Delete blocks; returns their payload bytes."""
+        rows = db.execute(f"DELETE FROM block WHERE {where} RETURNING length(payload)", values).fetchall()
+        return sum(size for (size,) in rows)
+
+    # -- what must wait until its type is proven ------------------------------------------------------------------
+
+    def held(self, feed: str) -> Held | None:
+        """From where on `feed` must not be dispatched; None if all of it may be."""
+        with self._mutex:
+            return self._held.get(feed)
+
+    def hold(self, feed: str, at: Position, frozen: str | None = None) -> None:
+        """Keep what is at or behind `at` from being dispatched; everything before it may be.
+
+        `frozen` says why it waits for a person.
+        """
+        with self._transaction() as db:
+            self._hold(db, feed, at, frozen)
+
+    def _hold(self, db: sqlite3.Connection, feed: str, at: Position, frozen: str | None) -> None:
+        db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (feed, *at, frozen))
+        self._held[feed] = Held(at, frozen)
+
+    def held_blocks(self, feed: str) -> list[Block]:
+        """The blocks of `feed` that are held, in order."""
+        with self._mutex:
+            held = self._held.get(feed)
+            if held is None:
+                return []
+            rows = self._db.execute(f"{_SELECT_BLOCK} ORDER BY epoch, offset", (feed, *held.at)).fetchall()
+        return [Block(*row) for row in rows]
+
+    def settle(
+        self,
+        feed: str,
+        blocks: Sequence[Block],
+        rejects: Iterable[tuple[Block, Rejected]],
+        held: Held,
+        news: Block,
+    ) -> None:
+        """Replace the held blocks of `feed` by `blocks`, which cover the same records but for `rejects`.
+
+        Args:
+            rejects: become dead letters; each with the block (old or new) whose epoch, time and schema are its own.
+            held: from where on the feed is held afterwards.
+            news: a block of another feed that tells of it.
+
+        All in one transaction.
+        """
+        with self._transaction() as db:
+            at = self._held[feed].at
+            for block, reject in rejects:
+                letters.add(db, block.id, block.time, reject)
+            freed = self._delete(db, "feed = ? AND (epoch, offset) >= (?, ?)", (feed, *at))
+            self._insert(db, [*blocks, news])
+            self._set_ends(db, [news])
+            self._hold(db, feed, *held)
+        self._count(sum(len(block.payload) for block in (*blocks, news)) - freed)
+
+    def seen(self, feed: str) -> tuple[str | None, list[str] | None]:
+        """The schema that `feed` had last, and the columns to keep, if others are to be discarded."""
+        with self._mutex:
+            row = self._db.execute("SELECT schema, keep FROM seen WHERE feed = ?", (feed,)).fetchone()
+        return (row[0], json.loads(row[1]) if row[1] else None) if row else (None, None)
+
+    def see(self, feed: str, schema: str, keep: list[str] | None) -> None:
+        """Remember the schema of `feed`, and the columns to keep."""
+        with self._transaction() as db:
+            text = json.dumps(keep) if keep else None
+            db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (feed, schema, text))
 
     def _count(self, size: int) -> None:
         with self._mutex:  # two threads append and delete; a bare += would lose one of two changes at once
@@ -170,15 +269,18 @@ class Spool:
         return int(epoch)
 
     def next_block(self, feed: str, position: Position) -> Block | None:
-        """The first block of `feed` at or after `position`, or None when there is none yet."""
+        """The first block of `feed` at or after `position`, or None when there is none yet that may be dispatched."""
         with self._mutex:
+            held = self._held.get(feed)
+            if held is not None and position >= held.at:
+                return None
             row = self._db.execute(
-                "SELECT b.feed, epoch, offset, count, time, format, text, payload FROM block b"
-                " JOIN schema s ON s.id = b.schema WHERE b.feed = ? AND (epoch, offset) >= (?, ?)"
-                " ORDER BY epoch, offset LIMIT 1",
-                (feed, *position),
+                f"{_SELECT_BLOCK} ORDER BY epoch, offset LIMIT 1", (feed, *position)
             ).fetchone()
-        return Block(*row) if row else None
+        if row is None:
+            return None
+        block = Block(*row)
+        return None if held is not None and (block.epoch, block.offset) >= held.at else block
 
     def pending(self, feed: str, position: Position) -> tuple[int, int]:
         """Records and payload bytes of `feed` at or after `position`."""
@@ -223,11 +325,7 @@ class Spool:
             for block, time, reject in rejects:
                 letters.add(db, block, time, reject)
             for feed, position in behind.items():
-                rows = db.execute(
-                    "DELETE FROM block WHERE feed = ? AND (epoch, offset) < (?, ?) RETURNING length(payload)",
-                    (feed, *position),
-                ).fetchall()
-                freed += sum(size for (size,) in rows)
+                freed += self._delete(db, "feed = ? AND (epoch, offset) < (?, ?)", (feed, *position))
                 db.execute(
                     "DELETE FROM permit WHERE feed = ? AND (epoch, offset) < (?, ?)", (feed, *position)
                 )

@@ -183,6 +183,15 @@ class Subscription:
         links, self._links = self._links, []
         return [*links, *messages]
 
+    def add(self, topic: str) -> None:
+        """Receive `topic` too. The server acts on it a moment later; see :func:`topics_are_distinguishable` again."""
+        self._topics[topic.encode()] = topic
+        self._socket.setsockopt(zmq.SUBSCRIBE, topic.encode())
+
+    def drop(self, topic: str) -> None:
+        """Receive `topic` no more. Messages of it that have arrived may still be given out."""
+        self._socket.setsockopt(zmq.UNSUBSCRIBE, topic.encode())
+
     def wake(self) -> None:
         """Make a waiting :meth:`receive` return soon. May be called from any thread, also after :meth:`close`."""
         with contextlib.suppress(OSError):  # closed, or full of earlier calls, which serves as well

@@ -13,8 +13,8 @@ from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
 from actors.errors import ActorError, NotAttached
 from actors.monitor.grouping import BlockLimits
-from actors.monitor.receiver import SourceLost
 from actors.monitor.settings import MonitorSettings
+from actors.monitor.source import Received, SourceLost
 from actors.monitor.transport import Task
 from actors.writer.reorder import ReorderBuffer
 
@@ -173,16 +173,17 @@ class FakeStream:
     def __init__(self, kinds: Sequence[str] = ("insert",), topics: Sequence[str] = ("topic",)) -> None:
         self.schemas: Mapping[str, str] = dict.fromkeys(kinds, "{}")
         self.topics = topics
+        self.described = None  # a type that can never change
         self.closed = False
-        self._items: list[tuple[str, Sequence[bytes]] | SourceLost] = []
+        self._items: list[Received | SourceLost] = []
         self._changed = threading.Condition()
 
     def put(self, *items: tuple[str, Sequence[bytes]] | SourceLost) -> None:
         with self._changed:
-            self._items += items
+            self._items += [item if isinstance(item, SourceLost) else Received(*item) for item in items]
             self._changed.notify()
 
-    def receive(self, timeout: float) -> list[tuple[str, Sequence[bytes]]]:
+    def receive(self, timeout: float) -> list[Received]:
         with self._changed:
             self._changed.wait_for(lambda: self._items, timeout)
             received = []

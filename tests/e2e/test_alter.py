@@ -1,0 +1,154 @@
+"""The official client alters a table while rows flow: no row arrives under a wrong name, none is lost or doubled."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import gpudb
+import pytest
+
+from cluster import control
+from cluster.config import PipelineConfig
+from protocols.kinetica.client import KineticaClient
+from protocols.kronos.client import KronosClient
+from tests.e2e import traffic
+from tests.e2e.conftest import DEADLINE, wait_until
+
+#: Rows per insert and seconds between inserts: several thousand rows per second, so that every alteration falls
+#: among rows under way.
+ROWS = 50
+INTERVAL = 0.01
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """The official client logs every call."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+class Altered:
+    """A table that a thread keeps inserting into, each row with every string column saying its own name."""
+
+    def __init__(self, url: str, name: str) -> None:
+        self.name = name
+        self.db = gpudb.GPUdb(host=url)
+        self.inserted: dict[int, dict[str, Any]] = {}
+        self._columns = ["a", "b"]
+        columns = [["id", "long", "primary_key"], ["a", "string", "nullable"], ["b", "string", "nullable"]]
+        gpudb.GPUdbTable(columns, name, db=self.db)
+        self._numbers = itertools.count()
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._client = KineticaClient(url)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(INTERVAL):
+            with self._lock:
+                rows = []
+                for _ in range(ROWS):
+                    number = next(self._numbers)
+                    row = {"id": number, **{column: f"{column} {number}" for column in self._columns}}
+                    rows.append(gpudb.GPUdbRecord(self._type, [row[name] for name in self._type_names]))
+                    self.inserted[number] = row
+                self._client.insert_records(self.name, [record.binary_data for record in rows])
+
+    @property
+    def _type(self) -> Any:
+        if not hasattr(self, "_cached"):
+            fields = [["id", "long"]] + [[column, "string", "nullable"] for column in self._columns]
+            self._cached = gpudb.GPUdbRecordType(fields)
+        return self._cached
+
+    @property
+    def _type_names(self) -> list[str]:
+        return ["id", *self._columns]
+
+    def alter(self, action: str, value: str, columns: list[str], **options: str) -> None:
+        """Alter the table between two inserts; afterwards rows have `columns`, besides the id."""
+        with self._lock:
+            reply = self.db.alter_table(self.name, action, value, options)
+            assert reply["status_info"]["status"] == "OK", reply
+            self._columns = columns
+            del self._cached
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=30)
+        assert not self._thread.is_alive()
+
+
+def _alter_in_every_way(table: Altered) -> None:
+    nullable = {"column_type": "string", "column_properties": "nullable"}
+    steps: list[tuple[str, str, list[str], dict[str, str]]] = [
+        ("add_column", "c", ["a", "b", "c"], nullable),
+        ("delete_column", "b", ["a", "c"], {}),
+        ("change_column", "c", ["a", "d"], {**nullable, "rename_column": "d"}),  # bytes do not show it
+        ("delete_column", "a", ["d"], {}),
+        ("add_column", "e", ["d", "e"], nullable),
+    ]
+    for action, value, columns, options in steps:
+        time.sleep(0.7)  # rows of each type
+        table.alter(action, value, columns, **options)
+    time.sleep(0.7)
+    # Dropped and another of the same wire type added at once, between two rows: nothing but the names differs.
+    with table._lock:
+        assert table.db.alter_table(table.name, "delete_column", "e", {})["status_info"]["status"] == "OK"
+        assert table.db.alter_table(table.name, "add_column", "f", nullable)["status_info"]["status"] == "OK"
+        table._columns = ["d", "f"]
+        del table._cached
+    time.sleep(0.7)
+
+
+@pytest.mark.parametrize("increasing", [True, False])
+def test_rows_keep_their_names_through_every_alteration(
+    quiet: None,
+    increasing: bool,
+    start: Callable[[PipelineConfig], Any],
+    make_config: Callable[..., PipelineConfig],
+    unique: str,
+    kinetica_url: str,
+    kronos: KronosClient,
+) -> None:
+    table = Altered(kinetica_url, unique)
+    try:
+        entry = {"name": unique} | ({"increasing_column": "id"} if increasing else {})
+        supervisor = start(make_config(unique, [entry]))
+        wait_until(lambda: control.ask(supervisor, "status")["tables"][0]["received"] > 0, "rows received")
+        _alter_in_every_way(table)
+    finally:
+        table.stop()
+    assert control.stop_pipeline(unique, DEADLINE) == control.Left()
+    stored = traffic.events(kronos, unique)
+    changes = [
+        event for event in traffic.events(kronos, f"{unique}.changes") if event["event"] == "table_altered"
+    ]
+    rejected = sum(event["ambiguous_rejected"] for event in changes)
+    for event in stored:
+        for column in set(event) - {"id"} - {name for name in event if name.startswith("@")}:
+            # A row that was read again has what the rename moved: the value of c under the name d.
+            names = {column, "c"} if column == "d" and increasing else {column}
+            assert event[column] in {None, *(f"{name} {event['id']}" for name in names)}, event
+    received = [number for number in table.inserted if number >= min(event["id"] for event in stored)]
+    assert traffic.doubles(stored) == {}
+    print(
+        f"\nincreasing column {increasing}: {len(received)} rows, {len(stored)} stored, {rejected} rejected,"
+        f" {sum(event['ambiguous'] for event in changes)} ambiguous,"
+        f" {sum(event['reread'] for event in changes)} read again, in {len(changes)} changes"
+    )
+    assert len(stored) + rejected == len(received)
+    assert changes[0]["added"] == ["c string(nullable)"]
+    if increasing:
+        assert rejected == 0
+        for event in stored:  # every column that the row was inserted with, unless it has been dropped since
+            for column, value in table.inserted[event["id"]].items():
+                assert event.get(column, value) == value
+            assert len(set(event) - {"id"}) >= 3
