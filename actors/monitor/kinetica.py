@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-import fastavro
-
-from actors.monitor.overlap import Overlap
+from actors.codec.exact import FrameError, ReferenceDecoder
+from actors.monitor.overlap import RECENT, Overlap
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.source import Described, Received, SourceLost, Switched, TableGone
 from protocols.kinetica.client import KineticaClient
-from protocols.kinetica.errors import KineticaError, TableNotFound
+from protocols.kinetica.errors import KineticaError, RequestRefused, TableNotFound
 from protocols.kinetica.subscription import Link, Message, Subscription, topics_are_distinguishable
 from protocols.kinetica.types import TableType
 
@@ -27,8 +26,11 @@ CONNECT_TIMEOUT = 10.0
 #: Seconds without a message after which the overlap of two topics is decided with what came.
 SETTLE = 1.0
 
-#: Values in one expression that reads rows again; and rows per page.
-REREAD_VALUES = 500
+#: Values in one expression that reads rows again.
+REREAD_VALUES = 2000
+
+#: Seconds between questions whether the topic still exists.
+MONITOR_INTERVAL = 1.0
 
 
 def block_schema(definition: str, properties: Mapping[str, Sequence[str]], type_id: str = "") -> str:
@@ -75,10 +77,17 @@ class TableStream:
         self._subscription: Subscription | None = None
         self._lost: str | None = None
         self._insert_topic = ""
-        self._last_insert: Sequence[bytes] | None = None
+        self._recent: deque[Sequence[bytes]] = deque(maxlen=RECENT)
         self._overlap: Overlap | None = None
         self._new_topic = ""
-        self._quiet_since = 0.0
+        self._quiet_since = self._waiting_since = 0.0
+        self._lock = threading.Lock()
+        #: Created and not followed (yet, or any more); to be cleared.
+        self._spare: set[str] = set()
+        self._retired: set[str] = set()
+        self._closed = False
+        self._listed = False  # whether the server has ever said that it knows our topic
+        self._asked_for_topic = 0.0
         try:
             self._open(settings)
         except ValueError as error:
@@ -104,8 +113,8 @@ class TableStream:
                 types.append(TableType.parse(monitor.type_schema))
         host = self._client.monitor_host()
         port = settings.monitor_port or self._client.monitor_port()
-        exact = topics_are_distinguishable(self.topics, types)
-        self._subscription = Subscription(host, port, self.topics, exact_topics=exact)
+        exact = topics_are_distinguishable(self._kinds, types)
+        self._subscription = Subscription(host, port, self._kinds, exact_topics=exact)
         if not self._subscription.wait_connected(CONNECT_TIMEOUT):
             raise SourceLost(
                 f"nothing answers at the monitor port {host}:{port} within {CONNECT_TIMEOUT:.0f} s; "
@@ -122,7 +131,8 @@ class TableStream:
 
     @property
     def topics(self) -> Sequence[str]:
-        return tuple(self._kinds)
+        with self._lock:
+            return (*self._kinds, *sorted(self._spare | self._retired))
 
     def receive(self, timeout: float) -> list[Received | Switched]:
         if self._lost is not None:
@@ -147,10 +157,11 @@ class TableStream:
         if kind != "insert":
             return [Received(kind, message.frames)]
         if self._overlap is None:
-            self._last_insert = message.frames
+            self._recent.append(message.frames)
             return [Received(kind, message.frames)]
         if message.topic == self._new_topic:
             return self._overlap.new(message.frames)
+        self._recent.append(message.frames)
         return self._overlap.old(message.frames)
 
     def _finish_overlap(self, overlap: Overlap, busy: bool) -> list[Received | Switched]:
@@ -158,53 +169,110 @@ class TableStream:
         now = time.monotonic()
         if busy:
             self._quiet_since = now
-        out = overlap.settle() if now >= self._quiet_since + SETTLE else []
+        if not overlap.waiting:
+            self._waiting_since = now
+        out: list[Received | Switched] = []
+        quiet = now >= self._quiet_since + SETTLE
+        # The twin of a message comes with the same operation; if it has not by then, it never will.
+        if quiet or now >= self._waiting_since + SETTLE:
+            out = overlap.settle(quiet)
         if overlap.over:
-            assert self._subscription is not None
-            self._subscription.drop(self._insert_topic)
-            del self._kinds[self._insert_topic]
+            self._leave(self._insert_topic)
             self._insert_topic, self._overlap = self._new_topic, None
+            self._recent.clear()
         return out
 
+    def _leave(self, topic: str) -> None:
+        """Receive `topic` no more; :meth:`describe` clears it, as that waits for an answer."""
+        assert self._subscription is not None
+        self._subscription.drop(topic)
+        with self._lock:
+            del self._kinds[topic]
+            self._retired.add(topic)
+
     def describe(self) -> Described:
+        self._clear_retired()
         try:
             info = self._client.show_table(self._table)
         except KineticaError as error:
             raise _lost(error) from error
-        return Described(info.type_id, block_schema(info.type.definition, info.type.properties, info.type_id))
+        schema = block_schema(info.type.definition, info.type.properties, info.type_id)
+        if schema == self._schemas.get("insert") and not self._spare and self._overlap is None:
+            self._check_topic(self._insert_topic)
+        return Described(info.type_id, schema)
+
+    def _clear_retired(self) -> None:
+        for topic in sorted(self._retired):
+            _clear(self._client, topic)
+            with self._lock:
+                self._retired.discard(topic)
+
+    def _check_topic(self, topic: str) -> None:
+        """A table that is dropped and created again at once has its name and its type, but no topic any more."""
+        if time.monotonic() < self._asked_for_topic + MONITOR_INTERVAL:
+            return
+        self._asked_for_topic = time.monotonic()
+        try:
+            known = any(monitor.topic_id == topic for monitor in self._client.show_table_monitors())
+        except RequestRefused:
+            return  # not allowed to ask
+        except KineticaError as error:
+            raise _lost(error) from error
+        if self._listed and not known and topic == self._insert_topic:
+            raise TableGone(
+                f"the monitor of table {self._table} is gone: the table was dropped and created again"
+            )
+        self._listed = known
 
     def renew(self) -> str:
         try:
-            return self._client.create_table_monitor(self._table, "insert").topic_id
+            topic = self._client.create_table_monitor(self._table, "insert").topic_id
         except KineticaError as error:
             raise _lost(error) from error
+        with self._lock:
+            self._spare.add(topic)
+            closed = self._closed
+        if closed:
+            _clear(self._client, topic)
+        return topic
+
+    def discard(self, topic: str) -> None:
+        with self._lock:
+            self._spare.discard(topic)
+            self._retired.add(topic)
 
     def follow(self, topic: str, described: Described) -> None:
         assert self._subscription is not None
-        types = [schema_type(schema) for schema in (*self._schemas.values(), described.schema)]
-        self._kinds[topic] = "insert"
-        self._subscription.exact_topics = topics_are_distinguishable(self.topics, types)
         if self._overlap is not None:
             # Altered once more before the change before was over: its topic goes, the older one serves as before.
-            self._subscription.drop(self._new_topic)
-            self._kinds.pop(self._new_topic, None)
-        self._overlap, self._new_topic = Overlap(self._last_insert), topic
-        self._quiet_since = time.monotonic()
+            self._leave(self._new_topic)
+        types = [schema_type(schema) for schema in (*self._schemas.values(), described.schema)]
+        with self._lock:
+            self._spare.discard(topic)
+            self._kinds[topic] = "insert"
+        self._subscription.exact_topics = topics_are_distinguishable(self._kinds, types)
+        self._overlap, self._new_topic = Overlap(self._recent), topic
+        self._quiet_since = self._waiting_since = time.monotonic()
         self._schemas["insert"] = described.schema
         self._subscription.add(topic)
 
-    def reread(self, column: str, values: Sequence[object]) -> list[tuple[object, bytes]]:
+    def reread(
+        self, described: Described, column: str, values: Sequence[object]
+    ) -> list[tuple[object, bytes]]:
+        table_type = schema_type(described.schema)
+        reader, index = ReferenceDecoder(table_type.columns), table_type.names.index(column)
         found: list[tuple[object, bytes]] = []
         try:
             for start in range(0, len(values), REREAD_VALUES):
                 part = ", ".join(map(_literal, values[start : start + REREAD_VALUES]))
                 page = self._client.get_records(self._table, expression=f"{column} IN ({part})")
-                schema = fastavro.parse_schema(TableType.parse(page.type_schema).avro)
-                for record in page.records:
-                    row: Any = fastavro.schemaless_reader(io.BytesIO(record), schema, None)
-                    found.append((row[column], record))
+                if page.type_id != described.type_id:
+                    raise SourceLost(f"table {self._table} was altered again")
+                found += [(reader.read(record)[index], record) for record in page.records]
         except KineticaError as error:
             raise _lost(error) from error
+        except FrameError as error:
+            raise SourceLost(f"table {self._table}: {error}") from error
         return found
 
     def wake(self) -> None:
@@ -214,6 +282,8 @@ class TableStream:
     def close(self) -> None:
         if self._subscription is not None:
             self._subscription.close()
+        with self._lock:
+            self._closed = True
         for topic in self.topics:
             _clear(self._client, topic)
         self._client.close()

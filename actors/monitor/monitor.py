@@ -63,6 +63,8 @@ class Monitor:
             self._thread("receive", self._receiver.run)
         else:
             self._receiver.state = "stopped"
+            receiver = self._receiver
+            self._thread("release", lambda: receiver.release(self._stopped))
 
     def _thread(self, name: str, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -118,6 +120,7 @@ class Monitor:
         self.stop_intake()
         self._join("open")  # which may start the others
         self._join("receive")
+        self._join("release")
         if self._dispatcher is not None:
             self._dispatcher.stop()
         self._join("dispatch")

@@ -1,60 +1,94 @@
-"""Goes over from one topic of a table to another without losing or doubling a message.
+"""Goes over from one topic of a table to another without losing a message.
 
-Two table monitors of the same table publish the same inserts, each under its own topic, in the same order over the
-same connection. The first message under the new topic has a twin under the old one, just before or just after it,
-depending on the server. What came before the twin came only under the old topic.
+Two table monitors of one table publish the same messages in the same order over the same connection; what comes
+under the new topic is the old topic's stream from some message on, its *twin*. Which one is told by comparing: a
+server may publish an operation under either topic first, and in several messages, so the twin may have come a few
+messages ago or be still to come. Until it is found the old topic alone is handed out, which lacks nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from actors.monitor.source import Received, Switched
 
 Frames = Sequence[bytes]
 
+#: Messages among which the twin is looked for: the parts of one operation.
+RECENT = 16
+
+#: Messages under the new topic after which messages that are all alike are told apart no more.
+ALIKE = 64
+
 
 class Overlap:
-    """Decides for each message of either topic what to hand out. When :attr:`over`, the old topic is done with."""
+    """Decides for each message of either topic what to hand out. When :attr:`over`, the old topic is done with.
 
-    def __init__(self, last_old: Frames | None) -> None:
+    `recent` are the messages handed out last, at most :data:`RECENT`.
+    """
+
+    def __init__(self, recent: Iterable[Frames] = ()) -> None:
         self.over = False
-        self._last_old = last_old
-        self._first_new: Frames | None = None
+        self._old: list[Frames] = list(recent)  # handed out
+        self._new: list[Frames] = []  # not handed out
+        self._places: list[int] = []  # where in `_old` the twin of the first of `_new` may be
+        self._excluded = False  # that the twin is still to come
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the new topic has set in, and the old one is not left yet."""
+        return bool(self._new)
 
     def old(self, frames: Frames) -> list[Received | Switched]:
         """A message under the old topic."""
         if self.over:
             return []
-        if self._first_new is None:
-            self._last_old = frames
-            return [Received("insert", frames)]
-        # The message before and this one equal the new topic's first: rows alike. Rather a row twice than none.
-        if frames == self._first_new:
-            return self._end(back=0)
-        return self._end(back=len(self._first_new), handed_out=True)
+        out: list[Received | Switched] = [Received("insert", frames)]
+        self._old.append(frames)
+        if not self._new:
+            del self._old[:-RECENT]
+            return out
+        last, new = len(self._old) - 1, self._new
+        self._places = [k for k in self._places if last - k >= len(new) or new[last - k] == frames]
+        if frames == new[0]:
+            self._places.append(last)
+        self._excluded = True
+        return out + self._decide()
 
     def new(self, frames: Frames) -> list[Received | Switched]:
         """A message under the new topic."""
         if self.over:
             return [Received("insert", frames)]
-        if self._first_new is not None:
-            out = self._end(back=len(self._first_new), handed_out=True)
-        elif frames == self._last_old:
-            self._first_new = frames  # its twin was handed out already, unless the next message is the twin
-            return []
-        else:
-            self._first_new = frames
-            return self._end(back=0)
-        return [*out, Received("insert", frames)]
+        self._new.append(frames)
+        i, old = len(self._new) - 1, self._old
+        if not i:
+            self._places = list(range(len(old)))
+        self._places = [k for k in self._places if k + i >= len(old) or old[k + i] == frames]
+        return self._decide()
 
-    def settle(self) -> list[Received | Switched]:
-        """Nothing more came for a while: what was undecided is decided."""
-        if self.over or self._first_new is None:
-            return []
-        return self._end(back=len(self._first_new), handed_out=True)
+    def settle(self, quiet: bool) -> list[Received | Switched]:
+        """Nothing came that told for a while; if it is `quiet`, both topics stand at the same message."""
+        same = len(self._old) - len(self._new)
+        if quiet and same in self._places:
+            return self._switch(same)
+        told = self._excluded and len(self._places) == 1 and not quiet
+        return [] if told or not self._new else self._switch(self._latest)
 
-    def _end(self, back: int, handed_out: bool = False) -> list[Received | Switched]:
-        assert self._first_new is not None
+    @property
+    def _latest(self) -> int:
+        """The last place possible: rather a row twice than none."""
+        return self._places[-1] if self._places else len(self._old)
+
+    def _decide(self) -> list[Received | Switched]:
+        told = (
+            self._excluded and len(self._places) == 1 and self._places[0] + len(self._new) >= len(self._old)
+        )
+        alike = self._places and len(self._new) >= ALIKE
+        return self._switch(self._latest) if told or alike else []
+
+    def _switch(self, place: int) -> list[Received | Switched]:
+        """Go on with the new topic, whose first message's twin is at `place`; both may stand at different messages."""
+        twins, new = self._old[place:], self._new
         self.over = True
-        return [Switched(back)] if handed_out else [Switched(back), Received("insert", self._first_new)]
+        self._old, self._new = [], []
+        return [Switched(sum(map(len, twins))), *(Received("insert", frames) for frames in new[len(twins) :])]

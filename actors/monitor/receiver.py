@@ -6,6 +6,7 @@ lost it opens it again, under a new epoch, for as long as it takes.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -18,7 +19,7 @@ from actors.monitor.grouping import BlockBuilder
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.source import Source, SourceLost, Stream, Switched, TableGone
 from actors.monitor.spool import Spool
-from actors.monitor.typewatch import TypeWatch, resume
+from actors.monitor.typewatch import TypeWatch
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,9 @@ CHANGES_SUFFIX = ".changes"
 
 #: Longest wait for frames in seconds, so that a stop and the state of the disk are noticed.
 SLICE = 0.25
+
+#: Seconds between attempts of a paused receiver to have the types of what it holds proven.
+RELEASE_INTERVAL = 5.0
 
 #: A paused receiver goes on when the spool is below this part of its bound.
 RESUME_BELOW = 0.8
@@ -91,24 +95,53 @@ class Receiver:
     def _receive(self, stream: Stream) -> None:
         self._spool.set_topics(stream.topics)
         self.reconnects += self.epoch is not None
-        epoch = max(int(time.time() * 1000), self._spool.last_epoch() + 1)
+        epoch = self._next_epoch()
         builders = {
             kind: self._builder(FEED_SUFFIX[kind], epoch, schema) for kind, schema in stream.schemas.items()
         }
-        watch = None
-        if stream.described is not None:
-            announce = self._builder(CHANGES_SUFFIX, epoch, "{}", format="json")
-            watch = TypeWatch(
-                self._settings, self._spool, stream, builders["insert"], announce, self._committed
-            )
+        watch = self._watch(stream, builders)
         self.state, self.problem, self.epoch = "receiving", None, epoch
         try:
             while not self._stop.is_set() and self._full() is None:
                 self._turn(stream, builders, watch)
         finally:
-            self._commit([block for builder in builders.values() if (block := builder.flush())])
-            if watch is not None:
+            try:
+                self._commit([block for builder in builders.values() if (block := builder.flush())])
+            finally:
+                if watch is not None:
+                    watch.close()
+
+    def _next_epoch(self) -> int:
+        return max(int(time.time() * 1000), self._spool.last_epoch() + 1)
+
+    def _watch(self, stream: Stream, builders: dict[str, BlockBuilder]) -> TypeWatch | None:
+        if stream.described is None:
+            return None
+        inserts = builders["insert"]
+        announce = self._builder(CHANGES_SUFFIX, inserts.epoch, "{}", format="json")
+        return TypeWatch(self._settings, self._spool, stream, inserts, announce, self._committed)
+
+    def release(self, ended: threading.Event) -> None:
+        """Without receiving, have the types of the rows proven that an earlier process left held."""
+        failures = 0
+        while self._spool.in_doubt(self._settings.table) and not ended.is_set():
+            try:
+                self._release()
+            except SourceLost as error:
+                log.info("%s: rows stay held: %s", self._settings.table, error)
+            failures += 1
+            ended.wait(self._backoff.delay(failures))
+
+    def _release(self) -> None:
+        stream = self._source.open(self._spool.topics())
+        try:
+            self._spool.set_topics(stream.topics)
+            epoch = self._next_epoch()
+            inserts = self._builder(FEED_SUFFIX["insert"], epoch, stream.schemas.get("insert", "{}"))
+            if (watch := self._watch(stream, {"insert": inserts})) is not None:
                 watch.close()
+        finally:
+            stream.close()
 
     def _builder(self, suffix: str, epoch: int, schema: str, format: str = "avro") -> BlockBuilder:
         feed = self._settings.table + suffix
@@ -133,18 +166,20 @@ class Receiver:
             self.received += len(item.frames)
             self.last_received = now
             if item.kind == "insert" and watch is not None:
-                watch.row_at = time.monotonic()
+                watch.received()
         blocks += [block for builder in builders.values() if (block := builder.due(now))]
         self._commit(blocks)
         if watch is not None:
             if blocks:
                 watch.poke()
-            watch.turn()
-            self.frozen = watch.frozen
+            watch.turn(idle=not items)
+            self.frozen, self.problem = watch.frozen, watch.problem
 
     def resume(self) -> bool:
         """Let a frozen table go on. Returns whether it was frozen."""
-        return resume(self._spool, self._settings.table)
+        resumed = self._spool.resume(self._settings.table)
+        self._committed((self._settings.table,))
+        return resumed
 
     def _commit(self, blocks: Sequence[Block]) -> None:
         if blocks:
@@ -169,5 +204,9 @@ class Receiver:
         """Receive nothing until there is room again; what the source sends meanwhile is not received."""
         log.error("%s: paused: %s", self._settings.table, why)
         self.state, self.problem = "paused", why
+        due = time.monotonic() + RELEASE_INTERVAL
         while self._full(RESUME_BELOW) is not None and not self._stop.wait(SLICE):
-            pass
+            if time.monotonic() >= due and self._spool.in_doubt(self._settings.table):
+                with contextlib.suppress(SourceLost):  # still away
+                    self._release()
+                due = time.monotonic() + RELEASE_INTERVAL

@@ -37,7 +37,8 @@ class Described(NamedTuple):
 class Stream(Protocol):
     """An open source: the changes of one table from now on.
 
-    Used by one thread, but for :meth:`describe`, :meth:`renew` and :meth:`wake`, which another may call.
+    Used by one thread, but for :meth:`describe`, :meth:`renew`, :meth:`discard` and :meth:`wake`, which another may
+    call.
     """
 
     @property
@@ -59,13 +60,21 @@ class Stream(Protocol):
         """Ask for the type now. Raises :class:`TableGone` or :class:`SourceLost`."""
 
     def renew(self) -> str:
-        """Have inserts published under a further topic as well, all of which are of the present type."""
+        """Have inserts published under a further topic as well, none of which came before this call."""
+
+    def discard(self, topic: str) -> None:
+        """A topic of :meth:`renew` will not be followed."""
 
     def follow(self, topic: str, described: Described) -> None:
-        """Go over to `topic`; where it sets in, :meth:`receive` gives :class:`Switched`."""
+        """Go over to `topic`, all of whose rows are as `described`; where it sets in, :meth:`receive` says so."""
 
-    def reread(self, column: str, values: Sequence[object]) -> list[tuple[object, bytes]]:
-        """(value, row as encoded now) of the rows whose `column` has one of `values`."""
+    def reread(
+        self, described: Described, column: str, values: Sequence[object]
+    ) -> list[tuple[object, bytes]]:
+        """(value, row) of the rows whose `column` has one of `values`, as they are now.
+
+        Raises :class:`SourceLost` also if rows are not as `described` any more.
+        """
 
     def wake(self) -> None:
         """Make a waiting :meth:`receive` return soon."""

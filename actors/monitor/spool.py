@@ -43,10 +43,12 @@ CREATE TABLE IF NOT EXISTS cursor (
 CREATE TABLE IF NOT EXISTS permit (
     feed TEXT NOT NULL, epoch INTEGER NOT NULL, offset INTEGER NOT NULL,
     PRIMARY KEY (feed, epoch, offset)) WITHOUT ROWID;
--- What is at or behind (epoch, offset) must not be dispatched yet: nothing proves yet of which type it is. Frozen: it
--- waits for a person.
+-- What is at or behind (epoch, offset) must not be dispatched yet: nothing proves yet of which type it is.
 CREATE TABLE IF NOT EXISTS held (
-    feed TEXT PRIMARY KEY, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, frozen TEXT) WITHOUT ROWID;
+    feed TEXT PRIMARY KEY, epoch INTEGER NOT NULL, offset INTEGER NOT NULL) WITHOUT ROWID;
+-- What is at or behind (epoch, offset) must not be dispatched until a person says so, and why.
+CREATE TABLE IF NOT EXISTS frozen (
+    feed TEXT PRIMARY KEY, epoch INTEGER NOT NULL, offset INTEGER NOT NULL, why TEXT NOT NULL) WITHOUT ROWID;
 -- The schema under which a feed's latest records came, and the columns kept if others are to be discarded (JSON).
 CREATE TABLE IF NOT EXISTS seen (feed TEXT PRIMARY KEY, schema TEXT NOT NULL, keep TEXT) WITHOUT ROWID;
 -- Topics created at the source, so that those of a killed process can be cleared.
@@ -66,11 +68,11 @@ class Position(NamedTuple):
     offset: int = 0
 
 
-class Held(NamedTuple):
-    """From where on a feed must not be dispatched, and why it waits for a person, if it does."""
+class Frozen(NamedTuple):
+    """From where on a feed waits for a person, and why."""
 
     at: Position
-    frozen: str | None = None
+    why: str
 
 
 class FeedEnd(NamedTuple):
@@ -117,8 +119,10 @@ class Spool:
             self.letters = letters.DeadLetters(self._transaction)
             # Counting a long backlog takes a while (a second per million blocks), and must not keep appends waiting.
             self._counter = sqlite3.connect(self.directory / "spool.db", check_same_thread=False)
-            rows = self._db.execute("SELECT feed, epoch, offset, frozen FROM held").fetchall()
-            self._held = {feed: Held(Position(epoch, offset), frozen) for feed, epoch, offset, frozen in rows}
+            rows = self._db.execute("SELECT feed, epoch, offset FROM held").fetchall()
+            self._held = {feed: Position(epoch, offset) for feed, epoch, offset in rows}
+            rows = self._db.execute("SELECT feed, epoch, offset, why FROM frozen").fetchall()
+            self._frozen = {feed: Frozen(Position(epoch, offset), why) for feed, epoch, offset, why in rows}
             (self._bytes,) = self._db.execute(
                 "SELECT coalesce(sum(length(payload)), 0) FROM block"
             ).fetchone()
@@ -139,11 +143,13 @@ class Spool:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._mutex:
+            before = self._held.copy(), self._frozen.copy()
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield self._db
                 self._db.execute("COMMIT")
             except BaseException:
+                self._held, self._frozen = before
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
@@ -180,57 +186,81 @@ class Spool:
 
     # -- what must wait until its type is proven ------------------------------------------------------------------
 
-    def held(self, feed: str) -> Held | None:
-        """From where on `feed` must not be dispatched; None if all of it may be."""
+    def held(self, feed: str) -> Position | None:
+        """From where on the types of the records of `feed` are not proven; None if nothing is in doubt."""
         with self._mutex:
             return self._held.get(feed)
 
-    def hold(self, feed: str, at: Position, frozen: str | None = None) -> None:
-        """Keep what is at or behind `at` from being dispatched; everything before it may be.
-
-        `frozen` says why it waits for a person.
-        """
+    def hold(self, feed: str, at: Position) -> None:
+        """Keep what is at or behind `at` from being dispatched; everything before it may be, unless it is frozen."""
         with self._transaction() as db:
-            self._hold(db, feed, at, frozen)
+            self._hold(db, feed, at)
 
-    def _hold(self, db: sqlite3.Connection, feed: str, at: Position, frozen: str | None) -> None:
-        db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?, ?)", (feed, *at, frozen))
-        self._held[feed] = Held(at, frozen)
+    def _hold(self, db: sqlite3.Connection, feed: str, at: Position) -> None:
+        db.execute("INSERT OR REPLACE INTO held VALUES (?, ?, ?)", (feed, *at))
+        self._held[feed] = at
 
     def held_blocks(self, feed: str) -> list[Block]:
-        """The blocks of `feed` that are held, in order."""
+        """The blocks of `feed` whose types are not proven, in order."""
         with self._mutex:
-            held = self._held.get(feed)
-            if held is None:
+            at = self._held.get(feed)
+            if at is None:
                 return []
-            rows = self._db.execute(f"{_SELECT_BLOCK} ORDER BY epoch, offset", (feed, *held.at)).fetchall()
+            rows = self._db.execute(f"{_SELECT_BLOCK} ORDER BY epoch, offset", (feed, *at)).fetchall()
         return [Block(*row) for row in rows]
+
+    def in_doubt(self, feed: str) -> bool:
+        """Whether `feed` has records whose types are not proven."""
+        with self._mutex:
+            at = self._held.get(feed)
+            query = "SELECT 1 FROM block WHERE feed = ? AND (epoch, offset) >= (?, ?) LIMIT 1"
+            return at is not None and self._db.execute(query, (feed, *at)).fetchone() is not None
+
+    def frozen(self, feed: str) -> Frozen | None:
+        """From where on `feed` waits for a person, if it does."""
+        with self._mutex:
+            return self._frozen.get(feed)
+
+    def resume(self, feed: str) -> bool:
+        """Let a frozen feed go on. Returns whether it was frozen."""
+        with self._transaction() as db:
+            db.execute("DELETE FROM frozen WHERE feed = ?", (feed,))
+            return self._frozen.pop(feed, None) is not None
 
     def settle(
         self,
         feed: str,
         blocks: Sequence[Block],
         rejects: Iterable[tuple[Block, Rejected]],
-        held: Held,
+        hold: Position,
+        frozen: Frozen | None,
+        seen: tuple[str, list[str] | None],
         news: Block,
     ) -> None:
         """Replace the held blocks of `feed` by `blocks`, which cover the same records but for `rejects`.
 
         Args:
             rejects: become dead letters; each with the block (old or new) whose epoch, time and schema are its own.
-            held: from where on the feed is held afterwards.
+            hold: from where on the feed is held afterwards.
+            frozen: from where on it is frozen, unless it is already.
+            seen: see :meth:`see`.
             news: a block of another feed that tells of it.
 
         All in one transaction.
         """
+        freed = 0
         with self._transaction() as db:
-            at = self._held[feed].at
             for block, reject in rejects:
                 letters.add(db, block.id, block.time, reject)
-            freed = self._delete(db, "feed = ? AND (epoch, offset) >= (?, ?)", (feed, *at))
+            if (at := self._held.get(feed)) is not None:
+                freed = self._delete(db, "feed = ? AND (epoch, offset) >= (?, ?)", (feed, *at))
             self._insert(db, [*blocks, news])
             self._set_ends(db, [news])
-            self._hold(db, feed, *held)
+            self._hold(db, feed, hold)
+            if frozen is not None and feed not in self._frozen:
+                db.execute("INSERT INTO frozen VALUES (?, ?, ?, ?)", (feed, *frozen.at, frozen.why))
+                self._frozen[feed] = frozen
+            self._see(db, feed, *seen)
         self._count(sum(len(block.payload) for block in (*blocks, news)) - freed)
 
     def seen(self, feed: str) -> tuple[str | None, list[str] | None]:
@@ -242,8 +272,11 @@ class Spool:
     def see(self, feed: str, schema: str, keep: list[str] | None) -> None:
         """Remember the schema of `feed`, and the columns to keep."""
         with self._transaction() as db:
-            text = json.dumps(keep) if keep else None
-            db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (feed, schema, text))
+            self._see(db, feed, schema, keep)
+
+    def _see(self, db: sqlite3.Connection, feed: str, schema: str, keep: list[str] | None) -> None:
+        text = json.dumps(keep) if keep else None
+        db.execute("INSERT OR REPLACE INTO seen VALUES (?, ?, ?)", (feed, schema, text))
 
     def _count(self, size: int) -> None:
         with self._mutex:  # two threads append and delete; a bare += would lose one of two changes at once
@@ -271,8 +304,9 @@ class Spool:
     def next_block(self, feed: str, position: Position) -> Block | None:
         """The first block of `feed` at or after `position`, or None when there is none yet that may be dispatched."""
         with self._mutex:
-            held = self._held.get(feed)
-            if held is not None and position >= held.at:
+            limits = [self._held.get(feed), frozen.at if (frozen := self._frozen.get(feed)) else None]
+            end = min((limit for limit in limits if limit is not None), default=None)
+            if end is not None and position >= end:
                 return None
             row = self._db.execute(
                 f"{_SELECT_BLOCK} ORDER BY epoch, offset LIMIT 1", (feed, *position)
@@ -280,7 +314,7 @@ class Spool:
         if row is None:
             return None
         block = Block(*row)
-        return None if held is not None and (block.epoch, block.offset) >= held.at else block
+        return None if end is not None and (block.epoch, block.offset) >= end else block
 
     def pending(self, feed: str, position: Position) -> tuple[int, int]:
         """Records and payload bytes of `feed` at or after `position`."""

@@ -1,9 +1,9 @@
-"""Where a table's type changed within a run of frames.
+"""Of which type each frame of a run is during which the table's type changed, once or more.
 
-Frames arrive in the order they were published, so a change of type has one switch point: every frame that only the
-old type can have encoded lies before it, every frame that only the new one can have encoded lies after it. Between
-the last of those and the first of these may stand frames that are valid under both: *ambiguous*, because bytes alone
-never tell a rename, or a column dropped and another of the same wire type added.
+Frames arrive in the order they were published, so the types follow one another and none comes back: every frame that
+only an earlier type can have encoded lies before every frame that only a later one can have. What the bytes and the
+order leave open is *ambiguous*, because bytes alone never tell a rename, or a column dropped and another of the same
+wire type added.
 """
 
 from __future__ import annotations
@@ -18,55 +18,97 @@ from actors.codec.codec import Codec
 from protocols.kinetica.types import TableType
 
 Mask = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
-    """Which frames are which: [0, `first_ambiguous`) old, [`first_new`, end) new, ambiguous in between.
+class Division:
+    """The types of frames, as places in the list of types.
 
-    A frame that neither type can have encoded keeps its place; decoding it as either makes it a reject.
+    Attributes:
+        oldest, newest: per frame the first and the last type that it may be of; equal where it is decided. A frame
+            that no type can have encoded keeps its place; decoding it makes it a reject.
+        possible: which types (rows) each frame (columns) may be of.
     """
 
-    first_ambiguous: int
-    first_new: int
+    oldest: Places
+    newest: Places
+    possible: Mask
+
+    @property
+    def ambiguous(self) -> list[int]:
+        """The frames that may be of more than one type."""
+        found: list[int] = np.flatnonzero(self.oldest != self.newest).tolist()
+        return found
+
+    @property
+    def first_new(self) -> int:
+        """From here on all frames are of the last type."""
+        other = np.flatnonzero(self.oldest != len(self.possible) - 1)
+        return int(other[-1]) + 1 if other.size else 0
 
 
-def find_switch(
-    frames: Sequence[bytes], old: TableType, new: TableType, proven_new: int | None = None
-) -> Switch:
-    """Find the switch point in `frames`.
+def divide(frames: Sequence[bytes], types: Sequence[TableType], proven_new: int | None = None) -> Division:
+    """Tell the types of `frames` apart.
 
     Args:
-        frames: as received; none of them is known to be of the old type.
-        old, new: the types before and after. If they differ in properties only, the wire and the names are the
-            same and nothing is ambiguous: what is not proven new is old.
-        proven_new: frames from this place on are known to be of the new type.
+        frames: as received.
+        types: one after the other, the table's types while they were published; at least two.
+        proven_new: frames from this place on are known to be of the last type.
     """
-    count = len(frames)
-    proven_new = count if proven_new is None else proven_new
-    undecided = frames[:proven_new]
-    as_old, as_new = _decodes(undecided, old), _decodes(undecided, new)
-    only_old, only_new = np.flatnonzero(as_old & ~as_new), np.flatnonzero(as_new & ~as_old)
-    first_new = int(only_new[0]) if only_new.size else proven_new
-    last_old = only_old[only_old < first_new]
-    first_ambiguous = int(last_old[-1]) + 1 if last_old.size else 0
-    if _same_on_the_wire(old, new):
-        first_ambiguous = first_new
-    # What neither or only the old type reads at the edges is not ambiguous.
-    while first_ambiguous < first_new and not (as_old[first_ambiguous] and as_new[first_ambiguous]):
-        first_ambiguous += 1
-    return Switch(first_ambiguous, first_new)
+    last = len(types) - 1
+    proven_new = len(frames) if proven_new is None else max(0, proven_new)
+    readable = np.zeros((len(types), len(frames)), np.bool_)
+    for i, table_type in enumerate(types):
+        readable[i, :proven_new] = _reads(frames[:proven_new], Codec(table_type, raw=True))
+    readable[last, proven_new:] = True
+    earliest, latest = _earliest(readable), last - _earliest(readable[::-1, ::-1])[::-1]
+    place = np.arange(len(types))[:, None]
+    possible = readable & (earliest <= place) & (place <= latest)
+    # Against the order, as no server should send it: each frame for itself.
+    against = ~possible.any(axis=0)
+    possible[:, against] = readable[:, against]
+    unreadable = ~possible.any(axis=0)
+    possible[earliest[unreadable], unreadable] = True
+    _prefer_fitting(frames, types, possible)
+    return Division(possible.argmax(axis=0), last - possible[::-1].argmax(axis=0), possible)
 
 
-def _decodes(frames: Sequence[bytes], table_type: TableType) -> Mask:
-    """Which frames are whole records of the type, by their bytes alone."""
+def _earliest(readable: Mask) -> Places:
+    """The earliest type that each frame may be of when types only ever move on."""
+    count = readable.shape[1]
+    types = np.zeros(count, np.int64)
+    at = current = 0
+    while at < count:
+        later = readable[current + 1 :, at:]
+        moves = np.flatnonzero(~readable[current, at:] & later.any(axis=0))
+        end = at + int(moves[0]) if moves.size else count
+        types[at:end] = current
+        if end < count:
+            current += 1 + int(later[:, end - at].argmax())
+        at = end
+    return types
+
+
+def _reads(frames: Sequence[bytes], codec: Codec) -> Mask:
     readable = np.ones(len(frames), np.bool_)
-    readable[[reject.position for reject in Codec(table_type, raw=True).decode(frames).rejects]] = False
+    readable[[reject.position for reject in codec.decode(frames).rejects]] = False
     return readable
 
 
-def _same_on_the_wire(old: TableType, new: TableType) -> bool:
-    return [(c.name, c.avro) for c in old.columns] == [(c.name, c.avro) for c in new.columns]
+def _prefer_fitting(frames: Sequence[bytes], types: Sequence[TableType], possible: Mask) -> None:
+    """Decide between types that differ in properties only: for the first under which the values are allowed."""
+    for later in range(1, len(types)):
+        for earlier in range(later):
+            if _wire(types[earlier]) == _wire(types[later]):
+                both = np.flatnonzero(possible[earlier] & possible[later])
+                fits = _reads([frames[i] for i in both.tolist()], Codec(types[earlier]))
+                possible[later, both[fits]] = False
+                possible[earlier, both[~fits]] = False
+
+
+def _wire(table_type: TableType) -> list[tuple[str, object]]:
+    return [(column.name, column.avro) for column in table_type.columns]
 
 
 def describe_change(old: TableType, new: TableType) -> dict[str, list[str]]:

@@ -2,21 +2,18 @@
 
 Rows are *held* in the spool until the source, asked after they were received, still gives the type that they are
 taken to be of. When it gives another one, the table was altered: a further topic is opened, all of whose rows are of
-the new type; where it sets in the rows held until then are divided (``switch.py``), the spool is rewritten in one
-transaction, and an event of the feed ``<table>.changes`` tells of it.
+the new type; where it sets in (``overlap.py``) the rows held until then are divided (``switch.py``), the spool is
+rewritten in one transaction, and an event of the feed ``<table>.changes`` tells of it.
 
-:class:`TypeAsker` asks on a thread of its own, because the receiving thread must not wait for an answer;
-:class:`TypeWatch` acts on the answers, on the receiving thread.
+:class:`~actors.monitor.asker.TypeAsker` asks; :class:`TypeWatch` acts on the answers, on the receiving thread.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
-import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -24,79 +21,23 @@ import orjson
 
 from actors.batch import Rejected
 from actors.block import Block
-from actors.codec.exact import FrameError, ReferenceDecoder
+from actors.codec.exact import ReferenceDecoder
+from actors.monitor.asker import TypeAsker
 from actors.monitor.grouping import BlockBuilder
 from actors.monitor.kinetica import schema_type
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.source import Described, SourceLost, Stream, TableGone
-from actors.monitor.spool import Held, Position, Spool
-from actors.monitor.switch import Switch, describe_change, find_switch
+from actors.monitor.spool import Frozen, Position, Spool
+from actors.monitor.switch import Division, describe_change, divide
 from protocols.kinetica.types import TableType
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two questions at most, and at least while rows arrive.
-POLL_INTERVAL = 1.0
-MIN_INTERVAL = 0.1
-
 #: Seconds without a row after which a change is settled without waiting for the new topic's first one.
 QUIET = 2.0
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the source said of its type when asked after everything before `asked` had been received."""
-
-    asked: Position
-    described: Described | None  # None: the table is gone
-    topic: str | None = None  # opened because the type is another
-    problem: str = ""
-
-
-class TypeAsker:
-    """Asks a stream for its type, every second and soon after rows have come; never two questions at once."""
-
-    def __init__(self, stream: Stream, known: Described, received: Callable[[], Position]) -> None:
-        self.answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        self._stream = stream
-        self._known = known
-        self._received = received
-        self._ask = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="type-asker", daemon=True)
-        self._thread.start()
-
-    def poke(self) -> None:
-        """Rows have come: ask soon."""
-        self._ask.set()
-
-    def stop(self) -> None:
-        """End, after the question that is under way."""
-        self._stop.set()
-        self._ask.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            self._ask.wait(POLL_INTERVAL)
-            self._ask.clear()
-            if self._stop.is_set():
-                return
-            asked = self._received()
-            try:
-                described = self._stream.describe()
-                topic = None
-                if described.type_id != self._known.type_id:
-                    topic = self._stream.renew()
-                    self._known = described
-                self.answers.put(Answer(asked, described, topic))
-            except TableGone as error:
-                self.answers.put(Answer(asked, None, problem=str(error)))
-            except SourceLost as error:
-                # Held rows wait; if the server is gone the subscription will tell.
-                log.info("the table's type could not be asked for: %s", error)
-            self._stream.wake()
-            self._stop.wait(MIN_INTERVAL)
+#: The reason of a dead letter.
+AMBIGUOUS = "ambiguous: received while the table was altered, valid under both types"
 
 
 class TypeWatch:
@@ -118,6 +59,8 @@ class TypeWatch:
         committed: Callable[[Iterable[str]], None],
     ) -> None:
         assert stream.described is not None
+        #: Why rows wait, other than for a person.
+        self.problem: str | None = None
         self._settings = settings
         self._spool = spool
         self._stream = stream
@@ -126,37 +69,31 @@ class TypeWatch:
         self._committed = committed
         self._feed = builder.feed
         self._current = stream.described
-        self._pending: Described | None = None
-        #: When a row came last, by the monotonic clock.
-        self.row_at = time.monotonic()
+        self._pending: tuple[Described, ...] = ()
+        self._row_at = time.monotonic()
         self._dropped = False
+        self._keep: list[str] | None = None
         self._begin()
         self._asker = TypeAsker(stream, self._current, self._end)
 
     @property
     def frozen(self) -> str | None:
         """Why rows wait for a person, if they do."""
-        held = self._spool.held(self._feed)
-        return held.frozen if held else None
+        frozen = self._spool.frozen(self._feed)
+        return frozen.why if frozen else None
 
     def _begin(self) -> None:
         """Deal with what an earlier stream left behind, then hold what this one brings."""
         seen, keep = self._spool.seen(self._feed)
-        if keep is None and self._settings.contract == "discard_columns":
-            keep = list(schema_type(seen or self._current.schema).names)
-        self._keep = keep if self._settings.contract == "discard_columns" else None
-        left = self._spool.held_blocks(self._feed)
-        before = left[0].schema if left else seen
-        if before is not None and _type_id(before) != self._current.type_id:
-            self._settle(left, Described(_type_id(before), before), self._current, proven_new=None)
-        elif self.frozen is None:
+        if self._settings.contract == "discard_columns":
+            self._keep = keep or list(schema_type(seen or self._current.schema).names)
+        if seen is not None and _type_id(seen) != self._current.type_id:
+            self._settle(Described(_type_id(seen), seen), (self._current,), proven_back=0)
+        else:
             self._spool.hold(self._feed, Position(self._builder.epoch, 0))
+            self._spool.see(self._feed, self._current.schema, self._keep)
             self._committed((self._feed,))
-        self._remember()
-
-    def _remember(self) -> None:
         self._builder.schema = _with_keep(self._current.schema, self._keep)
-        self._spool.see(self._feed, self._current.schema, self._keep)
 
     def _end(self) -> Position:
         """Everything before it is in the spool."""
@@ -165,62 +102,68 @@ class TypeWatch:
 
     # -- while receiving ----------------------------------------------------------------------------------------
 
+    def received(self) -> None:
+        """Rows were received."""
+        self._row_at = time.monotonic()
+
     def poke(self) -> None:
         """Blocks were committed: ask soon."""
         self._asker.poke()
 
-    def turn(self) -> None:
-        """Act on answers. Raises :class:`TableGone` when the table is."""
-        while not self._asker.answers.empty():
-            answer = self._asker.answers.get()
-            if answer.described is None:
-                self._gone(answer.problem)
-            elif answer.topic is not None:
-                self._altered(answer.described, answer.topic)
-            elif self._pending is None:
-                self._confirmed(answer.asked)
-        if self._pending is not None and time.monotonic() >= self.row_at + QUIET:
+    def turn(self, idle: bool) -> None:
+        """Act on answers; `idle`: nothing waits to be received. Raises :class:`TableGone` when the table is."""
+        if self._pending and idle and time.monotonic() >= self._row_at + QUIET:
             self._change(proven_back=0)
+        # One alteration after the other: what comes under a topic is not of a type before.
+        while self._asker.answers and not self._pending:
+            answer = self._asker.answers.popleft()
+            self.problem = None
+            if isinstance(answer.error, TableGone):
+                self._gone(answer.error)
+            elif isinstance(answer.error, SourceLost):
+                self.problem = (
+                    f"rows wait, because the type of the table could not be asked for: {answer.error}"
+                )
+            elif answer.error is not None:
+                raise answer.error
+            elif answer.steps:
+                self._altered(answer.steps, answer.topic)
+            else:
+                self._confirmed(answer.asked)
 
     def _confirmed(self, asked: Position) -> None:
         held = self._spool.held(self._feed)
-        if held is not None and held.frozen is None and asked > held.at:
+        if held is not None and asked > held:
             self._spool.hold(self._feed, asked)
             self._committed((self._feed,))
 
-    def _altered(self, described: Described, topic: str) -> None:
+    def _altered(self, steps: tuple[Described, ...], topic: str) -> None:
         log.warning("%s was altered", self._feed)
-        if self._pending is not None:
-            self._change(proven_back=0)
-        self._stream.follow(topic, described)
+        self._stream.follow(topic, steps[-1])
         self._spool.set_topics(self._stream.topics)
-        self._pending, self.row_at = described, time.monotonic()
+        self._pending, self._row_at = steps, time.monotonic()
 
     def switched(self, back: int) -> None:
         """The new topic has set in; the last `back` rows received before belong to it."""
         self._spool.set_topics(self._stream.topics)
-        if self._pending is not None:
+        if self._pending:
             self._change(back)
 
     def _change(self, proven_back: int) -> None:
         """Divide what is held between the types."""
-        assert self._pending is not None
         if block := self._builder.flush():
             self._spool.append([block])
-        blocks = self._spool.held_blocks(self._feed)
-        new, self._pending = self._pending, None
-        proven = (
-            sum(block.count for block in blocks if _type_id(block.schema) == self._current.type_id)
-            - proven_back
-        )
-        self._settle(blocks, self._current, new, proven)
-        self._current = new
-        self._remember()
+        steps, self._pending = self._pending, ()
+        self._settle(self._current, steps, proven_back)
+        self._current = steps[-1]
+        self._builder.schema = _with_keep(self._current.schema, self._keep)
 
-    def _gone(self, problem: str) -> None:
+    def _gone(self, error: TableGone) -> None:
         self._dropped = True
-        self._tell({"event": "table_dropped", "table": self._settings.table, "problem": problem})
-        raise TableGone(problem)
+        news = self._news({"event": "table_dropped", "table": self._settings.table, "problem": str(error)})
+        self._spool.append([news])
+        self._committed((self._announce.feed,))
+        raise error
 
     def close(self) -> None:
         """The stream ends: release what can still be confirmed. What can't stays held until the next one opens.
@@ -228,112 +171,107 @@ class TypeWatch:
         Of a table that was dropped, what is held was received under the type known last.
         """
         self._asker.stop()
-        if self._pending is not None:
-            self._change(proven_back=0)
-        asked = self._end()
+        asked, known = self._end(), (self._current, *self._pending)[-1]
         try:
-            if self._dropped or self._stream.describe().type_id == self._current.type_id:
-                self._confirmed(asked)
+            last = known if self._dropped else self._stream.describe()
         except SourceLost as error:
             log.info("%s: the last rows stay held: %s", self._feed, error)
+            last = None
+        if last is not None and last.type_id != known.type_id:
+            self._pending = (*self._pending, last)
+        if self._pending:
+            self._change(proven_back=0)
+        if last is not None:
+            self._confirmed(asked)
 
     # -- a change of type ---------------------------------------------------------------------------------------
 
-    def _settle(
-        self, blocks: Sequence[Block], old: Described, new: Described, proven_new: int | None
-    ) -> None:
-        """Rewrite the held `blocks` by where the type changed, and tell of it."""
-        # A frozen feed may hold rows of types before: they were divided when those changed.
-        divided = [block for block in blocks if _type_id(block.schema) != old.type_id]
+    def _settle(self, old: Described, steps: Sequence[Described], proven_back: int) -> None:
+        """Rewrite the held blocks by where the type changed, and tell of it.
+
+        The rows were received as `old`; then the table took on the types in `steps`, one after the other. Of the last
+        of them are, for sure, the last `proven_back` rows.
+        """
+        new = steps[-1]
         rows = [
             (block, i, frame)
-            for block in blocks[len(divided) :]
+            for block in self._spool.held_blocks(self._feed)
             for i, frame in enumerate(msgpack.unpackb(block.payload))
         ]
         frames = [frame for _, _, frame in rows]
-        old_type, new_type = schema_type(old.schema), schema_type(new.schema)
-        switch = find_switch(frames, old_type, new_type, proven_new)
-        doubtful = range(switch.first_ambiguous, switch.first_new)
-        reread = self._reread(frames, doubtful, old_type, new_type)
-        new_schema = _with_keep(new.schema, self._keep)
+        types = [schema_type(each.schema) for each in (old, *steps)]
+        division = divide(frames, types, len(frames) - proven_back)
+        reread = self._reread(frames, division, types, new)
+        schemas = [_with_keep(each.schema, self._keep) for each in (old, *steps)]
+        ambiguous = set(division.ambiguous)
+        side = division.newest if self._settings.ambiguous == "new" else division.oldest
         labelled: list[tuple[Block, int, bytes, str]] = []
         rejects: list[tuple[Block, Rejected]] = []
         for place, (block, i, frame) in enumerate(rows):
             if place in reread:
-                labelled.append((block, i, reread[place], new_schema))
-            elif place not in doubtful:
-                labelled.append((block, i, frame, block.schema if place < doubtful.start else new_schema))
-            elif self._settings.ambiguous == "reject":
-                reason = "ambiguous: received while the table was altered, valid under both types"
-                rejects.append((block, Rejected(block.offset + i, reason, frame)))
+                labelled.append((block, i, reread[place], schemas[-1]))
+            elif place in ambiguous and self._settings.ambiguous == "reject":
+                rejects.append((block, Rejected(block.offset + i, AMBIGUOUS, frame)))
             else:
-                labelled.append(
-                    (block, i, frame, block.schema if self._settings.ambiguous == "old" else new_schema)
-                )
+                labelled.append((block, i, frame, schemas[side[place]]))
+        at = [Position(block.epoch, block.offset + i) for block, i, _ in rows]
+        at.append(max(self._end(), Position(self._builder.epoch, self._builder.next_offset)))
+        hold = at[division.first_new]
+        frozen = None
+        if self._settings.contract == "freeze":
+            newer = (Position(b.epoch, b.offset + i) for b, i, _, schema in labelled if schema != schemas[0])
+            why = f"{self._settings.table} was altered; `tablecast resume` goes on with the new columns"
+            frozen = Frozen(next(newer, hold), why)
         event = {
             "event": "table_altered",
             "table": self._settings.table,
-            **describe_change(old_type, new_type),
+            **describe_change(types[0], types[-1]),
             "old_type_id": old.type_id,
             "new_type_id": new.type_id,
-            "ambiguous": len(doubtful),
+            "ambiguous": len(ambiguous),
             "reread": len(reread),
             "ambiguous_rejected": len(rejects),
-            "first_ambiguous": _origin(rows, doubtful.start) if doubtful else None,
+            "first_ambiguous": _origin(*rows[min(ambiguous)][:2]) if ambiguous else None,
         }
-        held = self._held_after(rows, switch)
-        news = self._news(event)
-        if blocks:
-            self._spool.settle(self._feed, [*divided, *_reblock(labelled)], rejects, held, news)
-        else:
-            self._spool.append([news])
-            self._spool.hold(self._feed, *held)
+        seen = (new.schema, self._keep)
+        blocks = _reblock(labelled, hold)
+        self._spool.settle(self._feed, blocks, rejects, hold, frozen, seen, self._news(event))
         self._committed((self._feed, self._announce.feed))
         log.warning("%s altered: %s", self._feed, event)
 
-    def _held_after(self, rows: Sequence[tuple[Block, int, bytes]], switch: Switch) -> Held:
-        """From where on rows wait: for the new type to be confirmed, as it may have changed again, or for a person."""
-        held = self._spool.held(self._feed)
-        if held is not None and held.frozen is not None:
-            return held
-        frozen = self._settings.contract == "freeze"
-        first = switch.first_ambiguous if frozen else switch.first_new
-        if first < len(rows):
-            block, i, _ = rows[first]
-            at = Position(block.epoch, block.offset + i)
-        else:
-            at = max(self._end(), Position(self._builder.epoch, self._builder.next_offset))
-        why = f"{self._settings.table} was altered; `tablecast resume` goes on with the new columns"
-        return Held(at, why if frozen else None)
-
     def _reread(
-        self, frames: Sequence[bytes], doubtful: range, old: TableType, new: TableType
+        self, frames: Sequence[bytes], division: Division, types: Sequence[TableType], now: Described
     ) -> dict[int, bytes]:
-        """Place -> the row as the table has it now, for doubtful rows that can be told by the increasing column."""
+        """Place -> the row as the table has it now, for ambiguous rows that the increasing column tells apart."""
         column = self._settings.increasing_column
-        if column is None or not doubtful or column not in old.names or column not in new.names:
+        if column is None or any(column not in each.names for each in types):
             return {}
-        readers = [ReferenceDecoder(each.columns) for each in (old, new)]
-        columns = [each.names.index(column) for each in (old, new)]
-        values: dict[Any, int] = {}
-        for place in doubtful:
-            try:
-                was, now = (reader.read(frames[place])[i] for reader, i in zip(readers, columns, strict=True))
-            except FrameError:  # not a row of both types: a reject, whatever comes of it
-                continue
-            # Where both readings agree the value is certain; elsewhere the row stays ambiguous.
-            if was == now and was not in values:
-                values[was] = place
+        readers = [(ReferenceDecoder(each.columns), each.names.index(column)) for each in types]
+        places: dict[Any, list[int]] = {}
+        for place in division.ambiguous:
+            values = {
+                reader.read(frames[place])[index]
+                for (reader, index), possible in zip(readers, division.possible[:, place], strict=True)
+                if possible
+            }
+            # Where all readings agree the value is certain; elsewhere the row stays ambiguous.
+            if len(values) == 1:
+                places.setdefault(values.pop(), []).append(place)
+        places.pop(None, None)
+        if not places:
+            return {}
         try:
-            found = self._stream.reread(column, list(values))
+            found = self._stream.reread(now, column, list(places))
         except SourceLost as error:
             log.warning("%s: ambiguous rows could not be read again: %s", self._feed, error)
             return {}
-        return {values[value]: row for value, row in found if value in values}
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        self._spool.append([self._news(event)])
-        self._committed((self._announce.feed,))
+        times = Counter(value for value, _ in found)
+        # A value that is there twice identifies no row.
+        return {
+            places[value][0]: row
+            for value, row in found
+            if times[value] == 1 and len(places.get(value, ())) == 1
+        }
 
     def _news(self, event: dict[str, Any]) -> Block:
         """A block of the feed of changes with one event."""
@@ -343,33 +281,27 @@ class TypeWatch:
         return block
 
 
-def resume(spool: Spool, feed: str) -> bool:
-    """Let a frozen feed go on. Returns whether it was frozen."""
-    held = spool.held(feed)
-    if held is None or held.frozen is None:
-        return False
-    spool.hold(feed, held.at)
-    return True
-
-
-def _reblock(rows: Sequence[tuple[Block, int, bytes, str]]) -> list[Block]:
-    """Runs of consecutive records of one block and one schema, as blocks of their own."""
-    blocks: list[Block] = []
-    run: list[bytes] = []
-    for place, (block, i, frame, schema) in enumerate(rows):
-        run.append(frame)
-        following = rows[place + 1] if place + 1 < len(rows) else None
-        if following is None or following[0] is not block or following[1] != i + 1 or following[3] != schema:
-            first = i + 1 - len(run)
-            payload = msgpack.packb(run)
-            offset, at = block.offset + first, block.time + first
-            blocks.append(Block(block.feed, block.epoch, offset, len(run), at, block.format, schema, payload))
-            run = []
+def _reblock(rows: Sequence[tuple[Block, int, bytes, str]], cut: Position) -> list[Block]:
+    """Runs of consecutive records of one block and one schema, none across `cut`, as blocks of their own."""
+    runs: list[list[tuple[Block, int, bytes, str]]] = []
+    for row in rows:
+        block, i, _, schema = row
+        before = runs[-1][-1] if runs else None
+        follows = before is not None and before[0] is block and (before[1] + 1, before[3]) == (i, schema)
+        if follows and (block.epoch, block.offset + i) != cut:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    blocks = []
+    for run in runs:
+        block, first, _, schema = run[0]
+        payload = msgpack.packb([frame for _, _, frame, _ in run])
+        offset, at = block.offset + first, block.time + first
+        blocks.append(Block(block.feed, block.epoch, offset, len(run), at, block.format, schema, payload))
     return blocks
 
 
-def _origin(rows: Sequence[tuple[Block, int, bytes]], place: int) -> str:
-    block, i, _ = rows[place]
+def _origin(block: Block, i: int) -> str:
     return f"{block.feed}/{block.epoch}/{block.offset + i}"
 
 
