@@ -1,4 +1,4 @@
-"""How long to wait before trying again: exponential, capped, with full jitter."""
+"""How long to wait before trying again: exponential, capped, with jitter."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Delays in seconds: attempt ``n`` (from 1) waits between 0 and ``min(cap, initial * 2 ** (n - 1))``.
+    """Delays in seconds: after ``n`` failures between a half and the whole of ``min(cap, initial * 2 ** (n - 1))``.
 
-    Half of the range is kept as a floor so that a retry is never immediate.
+    Never less than half, so that a retry is never immediate.
     """
 
     initial: float = 0.1

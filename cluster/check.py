@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
+import tempfile
 from collections.abc import Iterator
 
 from cluster.config import PipelineConfig
@@ -24,7 +26,7 @@ def probe(config: PipelineConfig) -> list[str]:
     """
     found: list[str] = []
     problems: list[str] = []
-    for finding, problem in (*_probe_source(config), *_probe_sinks(config)):
+    for finding, problem in (*_probe_spool(config), *_probe_source(config), *_probe_sinks(config)):
         if problem:
             problems.append(problem)
         else:
@@ -32,6 +34,25 @@ def probe(config: PipelineConfig) -> list[str]:
     if problems:
         raise NotReachable("\n".join(problems))
     return found
+
+
+def _probe_spool(config: PipelineConfig) -> Iterator[tuple[str, str]]:
+    """The spool's folder as it is on this machine, where the monitors run unless the cluster is elsewhere."""
+    path = config.spool.path
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            free = shutil.disk_usage(path).free
+    except OSError as error:
+        yield "", f"spool.path {path}: {error.strerror}; name a folder that can be written"
+        return
+    if free < config.spool.min_free:
+        yield (
+            "",
+            f"spool.min_free: {path} has {free:,} bytes free, less than {config.spool.min_free:,}; make room",
+        )
+    else:
+        yield f"spool: {path}", ""
 
 
 def _probe_source(config: PipelineConfig) -> Iterator[tuple[str, str]]:

@@ -133,7 +133,11 @@ def scale(name: str, decoders: int, address: str | None) -> None:
 
     control.connect(address)
     supervisor = control.find(name)
-    control.ask(supervisor, "scale", decoders, timeout=READY_TIMEOUT)
+    refused = control.ask(supervisor, "scale", decoders, timeout=READY_TIMEOUT)
+    if refused:
+        raise CommandError(
+            f"{refused}; choose a number between, or change decoders.min and max and start it again"
+        )
     if not control.wait_ready(supervisor, READY_TIMEOUT):
         raise NotReady(f"{name} has not {decoders} decoders yet; see `tablecast status {name}`")
     click.echo(f"{name}: {decoders} decoders")
@@ -176,17 +180,18 @@ def serve() -> None:
     """Run an embedded server, for development and demonstrations."""
 
 
+_PORT = click.IntRange(0, 65535)
 _HOST = click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 
 
 @serve.command("kinetica")
 @_HOST
-@click.option("--port", default=9191, show_default=True, help="HTTP port; 0 picks a free one.")
-@click.option("--monitor-port", default=9002, show_default=True, help="ZeroMQ port; 0 picks a free one.")
-@click.option("--user", help="Require this user for HTTP basic authentication.")
+@click.option("--port", type=_PORT, default=9191, show_default=True, help="HTTP port; 0 picks a free one.")
 @click.option(
-    "--password", envvar="KINETICA_PASSWORD", help="Its password; better given as KINETICA_PASSWORD."
+    "--monitor-port", type=_PORT, default=9002, show_default=True, help="ZeroMQ port; 0 for a free one."
 )
+@click.option("--user", help="Require this user for HTTP basic authentication.")
+@click.option("--password", envvar="SERVE_PASSWORD", help="Its password; better given as SERVE_PASSWORD.")
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Keep tables here; default in memory.")
 def serve_kinetica(
     host: str, port: int, monitor_port: int, user: str | None, password: str | None, data_dir: Path | None
@@ -204,7 +209,7 @@ def serve_kinetica(
 
 @serve.command("kronos")
 @_HOST
-@click.option("--port", default=8151, show_default=True, help="HTTP port; 0 picks a free one.")
+@click.option("--port", type=_PORT, default=8151, show_default=True, help="HTTP port; 0 picks a free one.")
 @click.option("--data-dir", type=click.Path(path_type=Path), required=True, help="Where events are stored.")
 @click.option("--namespace", "namespaces", multiple=True, default=("kronos",), show_default=True)
 def serve_kronos(host: str, port: int, data_dir: Path, namespaces: tuple[str, ...]) -> None:
@@ -220,7 +225,12 @@ def _serve(server: Any, ready: Callable[[], str]) -> None:
     try:
         server.start()
     except (OSError, ValueError) as error:
-        raise CommandError(str(error)) from error
+        what = (getattr(error, "strerror", None) or str(error)).rstrip(".")
+        path = getattr(error, "filename", None)
+        where = f" ({path})" if path else ""
+        raise CommandError(
+            f"cannot serve: {what}{where}; see the options --host, --port and --data-dir"
+        ) from error
     try:
         click.echo(f"serving {ready()}; Ctrl-C ends it")
         sys.stdout.flush()
@@ -255,7 +265,16 @@ def _start(config: PipelineConfig) -> Any:
 
     started = time.monotonic()
     supervisor = control.start_pipeline(config)
-    if not control.wait_ready(supervisor, READY_TIMEOUT):
+    said: set[tuple[str, str]] = set()
+
+    def tell(status: dict[str, Any]) -> None:
+        for part in (*status["tables"], *status["sinks"], *status["decoders"]["members"]):
+            line = (part["name"], part["problem"])
+            if part["problem"] and line not in said:
+                said.add(line)
+                click.echo(f"{part['name']}: {part['problem']}", err=True)
+
+    if not control.wait_ready(supervisor, READY_TIMEOUT, tell):
         raise NotReady(
             f"{config.pipeline} is not up after {READY_TIMEOUT:.0f} s; see `tablecast status {config.pipeline}`"
         )

@@ -28,7 +28,7 @@ class Kind(str):
 
 
 def _name(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", text):
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,200}", text) or not text.strip("."):  # names become folders
         raise ValueError("not a usable name; use up to 200 of the characters A-Z a-z 0-9 _ - .")
     return text
 

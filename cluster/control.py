@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,6 +22,9 @@ class Left(NamedTuple):
     pending: int = 0
     silent: tuple[str, ...] = ()
 
+
+#: Seconds allowed to a connection to a cluster's address.
+REACH_TIMEOUT = 5.0
 
 #: Seconds allowed to one answer of a supervisor.
 ANSWER_TIMEOUT = 30.0
@@ -46,6 +51,8 @@ def connect(address: str | None = None, *, start: bool = False, own: bool = Fals
                     "no pipeline is running here; start one with `tablecast up FILE`, or name a cluster"
                     " with --address or RAY_ADDRESS"
                 )
+    else:
+        _reach(address)
     import ray
 
     # Ray prints every death of an actor to standard output, into the midst of ours (it has no option for that); the
@@ -62,6 +69,22 @@ def connect(address: str | None = None, *, start: bool = False, own: bool = Fals
     else:
         ray.init("local", num_cpus=local.cpus(), include_dashboard=False, **options)
     return address
+
+
+def _reach(address: str) -> None:
+    """See whether anything listens at ``host:port``: Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", "local" and the like
+    try:
+        socket.create_connection((host, int(port)), REACH_TIMEOUT).close()
+        if ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
+            local.prepare_environment()  # a cluster that keeps to this machine; Ray would ask for it elsewhere
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise NoCluster(
+            f"no Ray cluster answers at {address}: {reason}; check --address or RAY_ADDRESS"
+        ) from error
 
 
 def start_pipeline(config: PipelineConfig) -> Any:

@@ -7,6 +7,7 @@ on loopback only.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -114,7 +115,7 @@ def ensure_started() -> str:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, **_ENVIRONMENT},
+                env={**_ENVIRONMENT, **os.environ},
             )
         created = psutil.Process(process.pid).create_time()
         note.write_text(json.dumps({"address": address, "pid": process.pid, "created": created}))
@@ -151,7 +152,11 @@ def _end_session(leader: int) -> None:
                 os.kill(pid, how)
             except ProcessLookupError:
                 continue
-        psutil.wait_procs([psutil.Process(pid) for pid in members if psutil.pid_exists(pid)], timeout=1.0)
+        processes = []
+        for pid in members:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                processes.append(psutil.Process(pid))
+        psutil.wait_procs(processes, timeout=1.0)
 
 
 def _session(leader: int) -> list[int]:

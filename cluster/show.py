@@ -18,7 +18,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         f"[bold]{escape(status['pipeline'])}[/bold] {_state(status['state'])}"
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
     )
-    tables = Table("table", "state", *map(_right, ("rec/s", "received", "pending", "restarts")), box=None)
+    tables = Table(
+        "table", "state", *map(_right, ("rec/s", "received", "pending", "dead", "restarts")), box=None
+    )
     for table in status["tables"]:
         tables.add_row(
             escape(table["name"]),
@@ -26,6 +28,7 @@ def show_status(status: dict[str, Any], console: Console) -> None:
             f"{table['records_per_second']:,.0f}",
             f"{table['received']:,}",
             f"{table['pending']:,}",
+            f"{table['dead_letters']:,}",
             str(table["restarts"]),
         )
     console.print(tables)

@@ -98,8 +98,11 @@ def _table(member: Member, rates: Rates) -> dict[str, Any]:
     problems = [f"{lane['sink']}: {lane['problem']}" for lane in lanes if lane["problem"]]
     if problems and not status["problem"]:
         status["problem"] = "; ".join(problems)
+    if status["state"] == "receiving" and any(lane["state"] == "parked" for lane in lanes):
+        status["state"] = "parked"
+        status["problem"] = f"{status['problem']}; mend that and `tablecast resume`"
     aborted = _aborted(member)
-    if aborted is not None and status["state"] == "receiving":
+    if aborted is not None and status["state"] in ("receiving", "parked"):
         status["state"] = "aborted"
         status["problem"] = (
             f"{aborted['origin']} did not decode: {aborted['reason']}; mend that and `tablecast resume`,"

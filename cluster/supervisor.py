@@ -179,6 +179,8 @@ class Supervisor:
             ray.kill(handle)
 
     def _save(self) -> None:
+        if self._state in ("stopping", "stopped"):
+            return  # what comes now is of a pipeline that has ended
         restarts = self._earlier_restarts + self._fleet.restarts
         self._memory.save({"decoders": self._decoders, "restarts": restarts, "host": self._host})
 
@@ -197,8 +199,13 @@ class Supervisor:
                 earlier_restarts=self._earlier_restarts,
             )
 
-    def scale(self, decoders: int) -> None:
-        """Change the pool to `decoders`, within the file's bounds being the caller's concern."""
+    def scale(self, decoders: int) -> str | None:
+        """Change the pool to `decoders`; returns why not if the pipeline file does not allow that many."""
+        bounds = self._config.decoders
+        if not bounds.min <= decoders <= bounds.max:
+            return (
+                f"decoders of {self._config.pipeline} are bound to {bounds.min} to {bounds.max} by its file"
+            )
         with self._lock:
             before, self._decoders = self._decoders, decoders
             self._fleet.want(decoder_specs(self._config, decoders))
@@ -215,6 +222,7 @@ class Supervisor:
             with contextlib.suppress(RayActorError, GetTimeoutError):
                 ray.get(handle.idle.remote(), timeout=DECODER_DRAIN)
             ray.kill(handle)
+        return None
 
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
         """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
@@ -270,8 +278,9 @@ class Supervisor:
         _quietly({name: handle.stop.remote() for name, handle in handles.items()}, 10.0)
         for handle in handles.values():
             ray.kill(handle)
-        self._memory.forget()
-        self._state = "stopped"
+        with self._lock:
+            self._state = "stopped"
+            self._memory.forget()
         return left
 
     def _drain(self, seconds: float) -> dict[str, Any]:
@@ -284,8 +293,11 @@ class Supervisor:
             answers = _quietly({table: monitor.drain.remote() for table, monitor in monitors.items()}, 10.0)
             silent = [spec.which for spec in specs if spec.which not in answers]
             pending = sum(answer["pending"] for answer in answers.values())
-            receiving = any(answer["receiving"] for answer in answers.values())
-            if not (pending or silent or receiving) or time.monotonic() >= deadline:
+            busy = any(answer["receiving"] or answer["moving"] for answer in answers.values())
+            saved = not pending or any(
+                answer["pending"] and not answer["moving"] for answer in answers.values()
+            )
+            if (not (silent or busy) and saved) or time.monotonic() >= deadline:
                 return {"pending": pending, "silent": silent}
             time.sleep(0.1)
 
@@ -327,8 +339,8 @@ class SupervisorActor:
         return self._supervisor.status()
 
     @ray.method(concurrency_group="control")
-    def scale(self, decoders: int) -> None:
-        self._supervisor.scale(decoders)
+    def scale(self, decoders: int) -> str | None:
+        return self._supervisor.scale(decoders)
 
     @ray.method(concurrency_group="control")
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:

@@ -78,6 +78,7 @@ class RayTransport:
         def finished(future: Future[Any]) -> None:
             outcome = self._outcome(future, sink)
             lost = isinstance(outcome, DecoderFailed)
+            died = False
             if lost:
                 died = isinstance(outcome.__cause__, RayActorError)
                 outcome.death = decoding.handle if died else decoding.ref.hex()
@@ -202,11 +203,12 @@ class MonitorActor:
 
     @ray.method(concurrency_group="control")
     def drain(self) -> dict[str, Any]:
-        """Stop receiving; says whether it still does, and how many records are not delivered yet."""
+        """Stop receiving; says whether it still does, how many records are not delivered, and whether any will be."""
         if self._monitor is None:
-            return {"receiving": True, "pending": 0}  # not known yet
-        self._monitor.stop_intake()
-        return {"receiving": self._monitor.receiving, "pending": self._monitor.pending}
+            return {"receiving": True, "pending": 0, "moving": True}  # not known yet
+        monitor = self._monitor
+        monitor.stop_intake()
+        return {"receiving": monitor.receiving, "pending": monitor.pending, "moving": monitor.moving}
 
     @ray.method(concurrency_group="control")
     def resume(self, sinks: list[str], skip: bool, thaw: bool) -> list[tuple[str, str]]:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
-from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane
+from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane, LaneState
 from actors.monitor.spool import Position, Spool
 from actors.monitor.transport import DecoderFailed, Task, Transport
 
@@ -175,6 +175,12 @@ class Dispatcher:
         """Records that some sink is not known on disk to have, also of feeds that :meth:`run` has not heard of yet."""
         keys = ((sink, feed) for feed in self._spool.feeds() for sink in self._sinks)
         return sum(self._spool.pending(feed, self._spool.cursor(sink, feed))[0] for sink, feed in keys)
+
+    @property
+    def moving(self) -> bool:
+        """Whether there is something pending that no person is waited for with."""
+        lanes = [lane for lane in list(self._lanes.values()) if lane.state is not LaneState.PARKED]
+        return any(self._spool.pending(lane.feed, lane.cursor)[0] for lane in lanes)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

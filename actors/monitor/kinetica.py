@@ -275,6 +275,10 @@ class TableStream:
             raise SourceLost(f"table {self._table}: {error}") from error
         return found
 
+    def end(self) -> None:
+        for topic in self.topics:
+            _clear(self._client, topic)
+
     def wake(self) -> None:
         if self._subscription is not None:
             self._subscription.wake()

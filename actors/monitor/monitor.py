@@ -20,6 +20,9 @@ from actors.monitor.transport import Transport
 
 log = logging.getLogger(__name__)
 
+#: Seconds that a thread may take to end: the last rows are received first.
+JOIN_TIMEOUT = 25.0
+
 #: Seconds to wait for a spool whose former owner is still dying.
 LOCK_PATIENCE = 10.0
 
@@ -104,6 +107,11 @@ class Monitor:
         """Records in the spool that some sink does not have yet."""
         return 0 if self._dispatcher is None else self._dispatcher.pending
 
+    @property
+    def moving(self) -> bool:
+        """Whether waiting may make :attr:`pending` less."""
+        return self._dispatcher is None or self._dispatcher.moving
+
     def thaw(self) -> bool:
         """Let the table go on if an alteration froze it. Returns whether it was frozen."""
         return self._receiver is not None and self._receiver.resume()
@@ -129,7 +137,7 @@ class Monitor:
 
     def _join(self, name: str) -> None:
         if name in self._threads:
-            self._threads[name].join(timeout=5.0)
+            self._threads[name].join(timeout=JOIN_TIMEOUT)
 
     def status(self) -> dict[str, Any]:
         """State, counts since the start, and the lanes."""

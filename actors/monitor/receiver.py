@@ -33,6 +33,11 @@ SLICE = 0.25
 #: Seconds between attempts of a paused receiver to have the types of what it holds proven.
 RELEASE_INTERVAL = 5.0
 
+#: When a receiver is stopped: seconds without a message after which all that was published has come, and the most
+#: that it waits for that.
+QUIET = 0.5
+LAST_ROWS = 20.0
+
 #: A paused receiver goes on when the spool is below this part of its bound.
 RESUME_BELOW = 0.8
 
@@ -104,12 +109,24 @@ class Receiver:
         try:
             while not self._stop.is_set() and self._full() is None:
                 self._turn(stream, builders, watch)
+            if self._stop.is_set():
+                self._last_rows(stream, builders, watch)
         finally:
             try:
                 self._commit([block for builder in builders.values() if (block := builder.flush())])
             finally:
                 if watch is not None:
                     watch.close()
+
+    def _last_rows(self, stream: Stream, builders: dict[str, BlockBuilder], watch: TypeWatch | None) -> None:
+        """Have the source publish no more, then receive what it has published until nothing comes."""
+        stream.end()
+        now = time.monotonic()
+        deadline, quiet_since = now + LAST_ROWS, now
+        while now < min(deadline, quiet_since + QUIET):
+            if self._turn(stream, builders, watch):
+                quiet_since = time.monotonic()
+            now = time.monotonic()
 
     def _next_epoch(self) -> int:
         return max(int(time.time() * 1000), self._spool.last_epoch() + 1)
@@ -148,7 +165,8 @@ class Receiver:
         next_time = self._spool.end(feed).next_time
         return BlockBuilder(feed, epoch, schema, self._settings.limits, next_time, format)
 
-    def _turn(self, stream: Stream, builders: dict[str, BlockBuilder], watch: TypeWatch | None) -> None:
+    def _turn(self, stream: Stream, builders: dict[str, BlockBuilder], watch: TypeWatch | None) -> bool:
+        """Receive once, commit what is due, act on what is known of types. Returns whether anything came."""
         now = time.time()
         deadlines = [builder.deadline for builder in builders.values() if builder.deadline is not None]
         wait = min(SLICE, max(0.0, min(deadlines) - now)) if deadlines else SLICE
@@ -163,7 +181,6 @@ class Receiver:
                     watch.switched(item.back)
                 continue
             blocks += builders[item.kind].add(item.frames, now)
-            self.received += len(item.frames)
             self.last_received = now
             if item.kind == "insert" and watch is not None:
                 watch.received()
@@ -174,6 +191,7 @@ class Receiver:
                 watch.poke()
             watch.turn(idle=not items)
             self.frozen, self.problem = watch.frozen, watch.problem
+        return bool(items)
 
     def resume(self) -> bool:
         """Let a frozen table go on. Returns whether it was frozen."""
@@ -184,6 +202,7 @@ class Receiver:
     def _commit(self, blocks: Sequence[Block]) -> None:
         if blocks:
             self._spool.append(blocks)
+            self.received += sum(block.count for block in blocks)
             self._committed({block.feed for block in blocks})
 
     # -- the bound ----------------------------------------------------------------------------------------------

@@ -76,6 +76,9 @@ class Stream(Protocol):
         Raises :class:`SourceLost` also if rows are not as `described` any more.
         """
 
+    def end(self) -> None:
+        """Have the source publish no more; what it has published can still be received."""
+
     def wake(self) -> None:
         """Make a waiting :meth:`receive` return soon."""
 

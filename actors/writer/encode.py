@@ -10,7 +10,8 @@ Values read as the official client shows them, made unambiguous:
   else six. So the text is the instant stored, but not always its spelling: ``12:00:00.500`` comes back as it
   was, ``12:00:00.000`` as ``12:00:00``;
 * text, ``uuid``, ``ipv4`` and WKT as they are; bytes as base64; ``vector`` and ``array`` as lists;
-* ``json`` as the stored text, nested; null as null, the key being present.
+* ``json`` as the stored text, nested (as a string if an integer in it exceeds 64 bits); null as null, the key being
+  present.
 
 An event's own keys begin with ``@``, so a column whose name does gets ``_`` before it, as often as it takes
 to be unlike every other column's name.
@@ -136,7 +137,7 @@ def _json_text(field: Any, values: Any) -> Any:
     """JSON texts to be spliced in as they are, for a column that polars would not write as it should read."""
     kind = field.type
     if (field.metadata or {}).get(TYPE_KEY) == b"json":
-        return values
+        return _storable_json(values)
     if pa.types.is_floating(kind):
         if pc.all(pc.is_finite(values)).as_py() is not False:
             return None
@@ -152,6 +153,31 @@ def _json_text(field: Any, values: Any) -> Any:
         texts = [None if row is None else orjson.dumps([_named(x) for x in row]).decode() for row in rows]
         return pa.array(texts, pa.large_string())
     return None
+
+
+def _storable_json(values: Any) -> Any:
+    """JSON texts; one with an integer beyond 64 bits, which stores refuse, becomes a JSON string of itself."""
+    suspects = pc.match_substring_regex(values, "[0-9]{19}")
+    if not pc.any(suspects).as_py():
+        return values
+    texts = [
+        json.dumps(text) if suspect and not _fits(text) else text
+        for text, suspect in zip(values.to_pylist(), suspects.to_pylist(), strict=True)
+    ]
+    return pa.array(texts, values.type)
+
+
+def _fits(text: str) -> bool:
+    """Whether all integers in a JSON text are within 64 bits."""
+    fits = True
+
+    def check(digits: str) -> int:
+        nonlocal fits
+        fits &= len(digits) <= 20 and -(2**63) <= int(digits) < 2**63
+        return 0
+
+    json.loads(text, parse_int=check)
+    return fits
 
 
 def _is_list(kind: Any) -> bool:

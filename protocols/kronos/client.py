@@ -39,6 +39,10 @@ _LONGEST_PAUSE = 5.0
 #: Most seconds that a server's Retry-After can make a get wait.
 _LONGEST_RETRY_AFTER = 60.0
 
+#: Refusals below 500 that say nothing of the request: a proxy without its backend, a server that is slow or is being
+#: changed, credentials being renewed.
+_PASSING = frozenset({401, 403, 404, 408, 425, 429})
+
 
 class KronosClient:
     """A client of one server, for one thread at a time.
@@ -278,10 +282,10 @@ class KronosClient:
         reply = reply if isinstance(reply, dict) else None
         reason = _errors_of(reply) if reply else response.reason
         message = f"{self._url}{path}: status {status}: {reason}"
-        if status == 429 or status >= 500:
+        if status in _PASSING or status >= 500:
             wait = response.headers.get("Retry-After", "")
             return ServerUnavailable(
-                f"{message}; try again later",
+                f"{message}; try again, and check the URL if it stays so",
                 retry_after=float(wait) if wait.isdecimal() else None,
                 status=status,
                 reply=reply,

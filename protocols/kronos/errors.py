@@ -6,11 +6,11 @@
     ├── TransientError        retryable: try again after a pause
     │   ├── ConnectionFailed    no reply, or a reply that was cut off
     │   ├── RequestTimedOut     no reply in time; the request may have taken effect
-    │   └── ServerUnavailable   status 429 or 5xx, or the server could not write
+    │   ├── ServerUnavailable   status 401, 403, 404, 408, 425, 429 or 5xx, or the server could not write
+    │   └── BadReply            the reply is not Kronos', as of a proxy in between
     └── TerminalError         the same request will fail again
         ├── RequestRefused      any other status but 200
-        ├── EventsRefused       events were refused, the others of the request are stored
-        └── BadReply            the reply is not Kronos'
+        └── EventsRefused       events were refused, the others of the request are stored
 """
 
 from __future__ import annotations
@@ -74,5 +74,5 @@ class EventsRefused(TerminalError):
     """The server refused some events and stored the rest; do not send the whole request again."""
 
 
-class BadReply(TerminalError):
+class BadReply(TransientError):
     """The reply is not one of a Kronos server; check the URL."""

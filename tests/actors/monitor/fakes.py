@@ -198,6 +198,9 @@ class FakeStream:
                 self._items.pop(0)
             return received
 
+    def end(self) -> None:
+        self.ended = True
+
     def close(self) -> None:
         self.closed = True
 
