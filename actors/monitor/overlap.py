@@ -68,11 +68,13 @@ class Overlap:
 
     def settle(self, quiet: bool) -> list[Received | Switched]:
         """Nothing came that told for a while; if it is `quiet`, both topics stand at the same message."""
+        if not self._new:
+            return []
         same = len(self._old) - len(self._new)
         if quiet and same in self._places:
             return self._switch(same)
         told = self._excluded and len(self._places) == 1 and not quiet
-        return [] if told or not self._new else self._switch(self._latest)
+        return [] if told else self._switch(self._latest)
 
     @property
     def _latest(self) -> int:

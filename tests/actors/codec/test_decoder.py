@@ -64,3 +64,29 @@ def test_a_bad_block_is_a_failed_decoding_and_nothing_else(bad: Block) -> None:
         decoder.decode(bad)
     assert decoder.stats.blocks == 0
     assert decoder.decode(block([frame(1)])).count == 1
+
+
+def test_only_the_columns_to_keep_are_kept() -> None:
+    parts = json.loads(SCHEMA)
+    for keep, columns in [(["name", "gone"], {"name": ["n1", "n2"]}), (["id", "name"], None), ([], {})]:
+        schema = json.dumps({**parts, "keep": keep})
+        batch = Decoder().decode(block([frame(1), b"\xff", frame(2)], schema=schema))
+        assert batch.rows.to_pydict() == (
+            {"id": [1, 2], "name": ["n1", "n2"]} if columns is None else columns
+        )
+        assert (batch.rows.num_rows, len(batch.rejects)) == (2, 1)
+
+
+def test_json_objects_are_rows_with_a_column_for_every_key() -> None:
+    texts = [b'{"event": "a", "columns": ["x"], "n": 1}', b'{"event": "b", "why": null, "columns": []}']
+    batch = Decoder().decode(block(texts, format="json", schema="{}"))
+    assert batch.rows.to_pydict() == {
+        "event": ["a", "b"],
+        "columns": [["x"], []],
+        "n": [1, None],
+        "why": [None, None],
+    }
+    assert batch.offsets.tolist() == [100, 101]
+    for bad in ([b"no json"], [b"[1]"], [b'{"a": 1}', b'{"a": "text"}']):
+        with pytest.raises(DecodeFailed, match="feed='t'"):
+            Decoder().decode(block(bad, format="json", schema="{}"))

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from actors.batch import Rejected
 from actors.block import Block
 from actors.errors import SpoolError, SpoolInUse
-from actors.monitor.spool import FeedEnd, Position, Spool
+from actors.monitor.spool import FeedEnd, Frozen, Position, Spool
 
 SCHEMA = '{"definition": "{}", "properties": {}}'
 
@@ -239,3 +239,109 @@ class SpoolAgainstLists(RuleBasedStateMachine):
 
 SpoolAgainstLists.TestCase.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
 test_spool_against_lists = SpoolAgainstLists.TestCase
+
+
+def given_blocks(spool: Spool, feed: str = "t") -> list[Block]:
+    """What may be dispatched."""
+    found, position = [], Position()
+    while (each := spool.next_block(feed, position)) is not None:
+        found.append(each)
+        position = Position(each.epoch, each.end)
+    return found
+
+
+def test_what_is_held_is_not_given_until_released_also_after_reopening(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    blocks = [block(0), block(10), block(0, epoch=2)]
+    spool.append(blocks)
+    for at, given in [((1, 0), 0), ((1, 10), 1), ((2, 0), 2), ((2, 10), 3)]:
+        spool.hold("t", Position(*at))
+        for _ in range(2):
+            assert given_blocks(spool) == blocks[:given]
+            assert spool.held_blocks("t") == blocks[given:]
+            assert spool.in_doubt("t") == (given < 3)
+            assert spool.held("t") == at
+            spool.close()
+            spool = Spool(tmp_path)
+    assert spool.pending("t", Position()) == (30, 12)
+    assert (spool.held("u"), spool.held_blocks("u"), spool.in_doubt("u")) == (None, [], False)
+    spool.close()
+
+
+def settle(spool: Spool, blocks: list[Block], frozen: Frozen | None = None) -> None:
+    rejects = [(block(10), Rejected(13, "ambiguous", b"f")), (block(10), Rejected(14, "ambiguous", b"g"))]
+    news = block(0, 1, feed="t.changes")
+    spool.settle("t", blocks, rejects, Position(1, 15), frozen, ("schema", ["id"]), news)
+
+
+HALVES = [block(10, 3), block(15, 5, time=15)]
+
+
+def test_held_blocks_are_replaced_in_one_transaction(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([block(0), block(10)])
+    spool.hold("t", Position(1, 10))
+    settle(spool, HALVES)
+    for _ in range(2):
+        assert given_blocks(spool) == [block(0), HALVES[0]]
+        assert spool.held_blocks("t") == [HALVES[1]]
+        assert given_blocks(spool, "t.changes") == [block(0, 1, feed="t.changes")]
+        assert (spool.dead_letters(), spool.bytes) == (2, 16)
+        assert spool.seen("t") == ("schema", ["id"])
+        assert spool.end("t") == FeedEnd(1, 20, 20)  # offsets of rejects are not given again
+        assert spool.frozen("t") is None
+        spool.close()
+        spool = Spool(tmp_path)
+    spool.hold("t", Position(1, 20))
+    assert given_blocks(spool) == [block(0), *HALVES]
+    spool.close()
+
+
+def test_a_settlement_that_fails_releases_nothing(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([block(0), block(10)])
+    spool.hold("t", Position(1, 10))
+    with pytest.raises(Exception, match="UNIQUE"):
+        settle(spool, [*HALVES, HALVES[0]], Frozen(Position(1, 15), "why"))
+    for _ in range(2):
+        assert given_blocks(spool) == [block(0)]
+        assert spool.held_blocks("t") == [block(10)]
+        assert (spool.dead_letters(), spool.bytes, spool.frozen("t")) == (0, 8, None)
+        assert spool.seen("t") == (None, None)
+        spool.close()
+        spool = Spool(tmp_path)
+    spool.close()
+
+
+def test_what_is_frozen_waits_for_a_person_also_when_its_type_is_proven(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([block(0), block(10)])
+    spool.hold("t", Position(1, 10))
+    settle(spool, HALVES, Frozen(Position(1, 15), "altered"))
+    spool.hold("t", Position(1, 20))
+    settled = Frozen(Position(1, 15), "altered")
+    spool.close()
+    spool = Spool(tmp_path)
+    assert spool.frozen("t") == settled
+    assert given_blocks(spool) == [block(0), HALVES[0]]
+    assert spool.held_blocks("t") == []  # frozen blocks are not read again at a further alteration
+    again = Frozen(Position(1, 20), "altered again")
+    news = block(1, 1, feed="t.changes")
+    spool.settle("t", [], [], Position(1, 20), again, ("schema 2", None), news)
+    assert spool.frozen("t") == settled
+    assert spool.resume("t")
+    assert not spool.resume("t")
+    assert given_blocks(spool) == [block(0), *HALVES]
+    spool.close()
+
+
+def test_a_spool_of_an_earlier_version_opens(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    spool.append([block(0)])
+    for table in ("held", "frozen", "seen"):
+        spool._db.execute(f"DROP TABLE {table}")
+    spool.close()
+    spool = Spool(tmp_path)
+    assert given_blocks(spool) == [block(0)]
+    assert spool.seen("t") == (None, None)
+    spool.close()
