@@ -8,9 +8,8 @@ import polars as pl
 
 from cluster.demo.data import DemoTable
 from protocols.kronos.client import KronosClient
+from protocols.kronos.wire import MAX_TIME
 
-#: Later than any event: the last time that the store's ids can express.
-FOR_EVER = 1030728576606846975
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ def read_back(url: str, namespace: str, table: DemoTable) -> pl.DataFrame:
     """All events of the table's stream, with the table's columns, through the store's HTTP API."""
     client = KronosClient(url, namespace=namespace)
     try:
-        events = client.get(table.name, 0, FOR_EVER)
+        events = client.get(table.name, 0, MAX_TIME)
         return pl.DataFrame(events, schema=table.rows.schema, orient="row")
     finally:
         client.close()

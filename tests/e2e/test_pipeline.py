@@ -111,3 +111,29 @@ def test_a_second_pipeline_of_the_same_name_is_refused(
     start(config)
     with pytest.raises(PipelineExists, match=f"tablecast down {unique}"):
         control.start_pipeline(config)
+
+
+def test_what_was_published_before_the_stop_is_delivered(
+    start: Callable[[PipelineConfig], Any],
+    make_config: Callable[..., PipelineConfig],
+    unique: str,
+    kinetica: KineticaClient,
+    kronos: KronosClient,
+) -> None:
+    traffic.create(kinetica, unique)
+    start(make_config(unique, [unique]))
+    kinetica.insert_records(unique, [traffic.frame(n) for n in range(200_000)])
+    assert control.stop_pipeline(unique, DEADLINE) == control.Left()
+    assert [event["id"] for event in traffic.events(kronos, unique)] == list(range(200_000))
+
+
+def test_the_pool_keeps_to_the_bounds_of_the_file(
+    start: Callable[[PipelineConfig], Any],
+    make_config: Callable[..., PipelineConfig],
+    unique: str,
+    kinetica: KineticaClient,
+) -> None:
+    traffic.create(kinetica, unique)
+    supervisor = start(make_config(unique, [unique], decoders={"min": 1, "max": 2}))
+    assert "bound to 1 to 2" in control.ask(supervisor, "scale", 3)
+    assert control.ask(supervisor, "scale", 2) is None

@@ -10,10 +10,10 @@ from typing import Any
 
 import fastavro
 
-from cluster.demo.proof import FOR_EVER
 from protocols.kinetica.client import KineticaClient
 from protocols.kinetica.types import Column, TableType
 from protocols.kronos.client import KronosClient
+from protocols.kronos.wire import MAX_TIME
 
 ROW = TableType((Column("id", "long"), Column("name", "string", True, ("nullable",)), Column("x", "double")))
 _SCHEMA = fastavro.parse_schema(ROW.avro)
@@ -34,7 +34,7 @@ def create(client: KineticaClient, table: str) -> None:
 
 def events(kronos: KronosClient, stream: str, namespace: str | None = None) -> list[dict[str, Any]]:
     """Every event of a stream in the store's order."""
-    return list(kronos.get(stream, 0, FOR_EVER, namespace=namespace))
+    return list(kronos.get(stream, 0, MAX_TIME, namespace=namespace))
 
 
 def holes(stored: list[dict[str, Any]]) -> list[str]:
@@ -136,7 +136,7 @@ class StoreWatch:
             for stream in self._seen:
                 namespace, table = stream
                 newest = next(
-                    self._client.get(table, 0, FOR_EVER, order="descending", limit=1, namespace=namespace),
+                    self._client.get(table, 0, MAX_TIME, order="descending", limit=1, namespace=namespace),
                     None,
                 )
                 number, since = self._seen[stream]
