@@ -98,7 +98,7 @@ def _table(member: Member, rates: Rates) -> dict[str, Any]:
     problems = [f"{lane['sink']}: {lane['problem']}" for lane in lanes if lane["problem"]]
     if problems and not status["problem"]:
         status["problem"] = "; ".join(problems)
-    if status["state"] == "receiving" and any(lane["state"] == "parked" for lane in lanes):
+    if status["state"] == "receiving" and any(lane.get("state") == "parked" for lane in lanes):
         status["state"] = "parked"
         status["problem"] = f"{status['problem']}; mend that and `tablecast resume`"
     aborted = _aborted(member)

@@ -82,6 +82,7 @@ def test_check_finds_all_in_order(tmp_path: Path, kinetica: TableServer, kronos:
     result = tablecast("check", str(file))
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
+    assert lines.pop(0).startswith("spool: ")
     assert lines[0].startswith("source: Kinetica ")
     assert lines[1] == "table t: 1 columns"
     assert f"127.0.0.1:{kinetica.monitor_port}" in lines[2]
@@ -233,3 +234,20 @@ def test_serve_in_a_place_that_is_no_directory(tmp_path: Path) -> None:
         (line,) = serve(kind, "--port", "0", "--data-dir", str(tmp_path / "file"))
         assert line.startswith("tablecast: ")
         assert str(tmp_path / "file") in line
+
+
+def test_check_of_a_spool_that_cannot_be_written(
+    tmp_path: Path, kinetica: TableServer, kronos: EventStore
+) -> None:
+    file = pipeline(tmp_path, kinetica.url, kronos.url)
+    (tmp_path / "spool").write_text("in the way")
+    result = tablecast("check", str(file))
+    assert result.exit_code == 2
+    assert "name a folder that can be written" in result.stderr
+
+
+def test_a_cluster_address_where_nothing_answers_is_told_at_once(tmp_path: Path, closed_port: int) -> None:
+    env = {"TABLECAST_HOME": str(tmp_path)}
+    result = tablecast("status", "--address", f"127.0.0.1:{closed_port}", env=env)
+    assert result.exit_code == 2
+    assert "no Ray cluster answers" in result.stderr

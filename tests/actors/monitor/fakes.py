@@ -198,6 +198,12 @@ class FakeStream:
                 self._items.pop(0)
             return received
 
+    @property
+    def taken(self) -> bool:
+        """Whether everything put in was received; then it reaches the spool at the stop at the latest."""
+        with self._changed:
+            return not self._items
+
     def end(self) -> None:
         self.ended = True
 
