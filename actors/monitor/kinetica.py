@@ -268,6 +268,8 @@ class TableStream:
                 page = self._client.get_records(self._table, expression=f"{column} IN ({part})")
                 if page.type_id != described.type_id:
                     raise SourceLost(f"table {self._table} was altered again")
+                if page.has_more:
+                    raise SourceLost(f"column {column} has too many rows of one value to be increasing")
                 found += [(reader.read(record)[index], record) for record in page.records]
         except KineticaError as error:
             raise _lost(error) from error

@@ -88,6 +88,21 @@ def test_variables(written: str, env: dict[str, str], value: str) -> None:
     assert config.source.kinetica.username == value
 
 
+def test_what_may_follow_an_alteration() -> None:
+    (table,) = parse(GOOD, "f.yaml", {}).tables
+    assert (table.contract, table.ambiguous, table.increasing_column) == ("evolve", "reject", None)
+    for key, values in {
+        "contract": ["evolve", "freeze", "discard_columns"],
+        "ambiguous": ["reject", "old", "new"],
+        "increasing_column": ["id"],
+    }.items():
+        for value in values:
+            text = changed("- name: flights", f"- {{name: flights, {key}: {value}}}")
+            assert getattr(parse(text, "f.yaml", {}).tables[0], key) == value
+        (fault,) = faults(changed("- name: flights", f"- {{name: flights, {key}: [1]}}"))
+        assert f"tables[0].{key}" in fault
+
+
 def test_a_number_may_come_from_the_environment() -> None:
     config = parse(changed("    url:", "    monitor_port: ${PORT}\n    url:"), "f", {"PORT": "9002"})
     assert config.source.kinetica.monitor_port == 9002

@@ -53,6 +53,15 @@ def test_one_monitor_per_table_one_writer_per_sink() -> None:
     assert [spec.name for spec in decoder_specs(config(), 2)] == ["flights/decoder/0", "flights/decoder/1"]
 
 
+def test_what_follows_an_alteration_is_settled_per_table() -> None:
+    keys = "contract: freeze, ambiguous: new, increasing_column: id"
+    flights, weather = monitor_specs(config(TEXT.replace("- name: weather", f"- {{name: weather, {keys}}}")))
+    values = (weather.settings.contract, weather.settings.ambiguous, weather.settings.increasing_column)
+    assert values == ("freeze", "new", "id")
+    values = (flights.settings.contract, flights.settings.ambiguous, flights.settings.increasing_column)
+    assert values == ("evolve", "reject", None)
+
+
 def test_a_sink_that_no_table_uses_has_no_writer() -> None:
     text = TEXT.replace("- name: weather", "- {name: weather, sinks: [events]}")
     assert [spec.which for spec in writer_specs(config(text))] == ["events"]
