@@ -288,13 +288,13 @@ def outcome(decoded: Decoded, count: int) -> list[list[Any] | None]:
     return found
 
 
-def run(seconds: float, seed: int) -> Counter[str]:
-    """Fuzz for so long; the counts of blocks, frames decoded, rejected and wrong."""
+def run(seconds: float, seed: int, blocks: int | None = None) -> Counter[str]:
+    """Fuzz for so long, or so many blocks; the counts of blocks, frames decoded, rejected and wrong."""
     rng = random.Random(seed)
     counts: Counter[str] = Counter(blocks=0, decoded=0, rejected=0, wrong=0)
     cases = [Case(rng) for _ in range(TYPES_KEPT)]
     until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    while counts["blocks"] < blocks if blocks is not None else time.monotonic() < until:
         if counts["blocks"] % 1000 == 0:
             faulthandler.dump_traceback_later(60, exit=True)
         if counts["blocks"] % 40 == 0:
@@ -325,10 +325,11 @@ def run(seconds: float, seed: int) -> Counter[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--blocks", type=int, default=None, help="instead of a time: so many blocks")
     parser.add_argument("--seed", type=int, default=None, help="default: a new one, shown in the last line")
     options = parser.parse_args()
     seed = random.SystemRandom().randrange(1 << 32) if options.seed is None else options.seed
-    counts = run(options.seconds, seed)
+    counts = run(options.seconds, seed, options.blocks)
     print(json.dumps({"benchmark": "fuzz_codec", "seed": seed, "seconds": options.seconds, **counts}))
     return 1 if counts["wrong"] else 0
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 import time
 from collections import Counter
@@ -38,12 +40,16 @@ class RayTransport:
     """Chains decoding and writing as one line of futures: ``writer.write(block, previous, decoder.decode(block))``.
 
     Called by the dispatcher's thread; answers come on Ray's. Actors are found by name, again after each loss.
+
+    Answers must not wait for a lock: looking for an actor while holding it waits for the very thread that brings them.
+    What they change here is put into a queue, and done at the next call.
     """
 
     def __init__(self, pipeline: str, incarnation: int, decoders: int) -> None:
         self._pipeline = pipeline
         self._incarnation = incarnation
         self._lock = threading.Lock()
+        self._answered: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._writers: dict[str, Any] = {}
         self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
         self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
@@ -54,6 +60,7 @@ class RayTransport:
             self._pool.resize(count)
 
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
+        self._catch_up()
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
@@ -64,6 +71,7 @@ class RayTransport:
     def write(
         self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
     ) -> None:
+        self._catch_up()
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
@@ -72,30 +80,36 @@ class RayTransport:
         if decoding is None:
             done(DecoderFailed("no decoder is running", blame=False))
             return
-        key = _key(task)
         call = writer.write.remote((self._incarnation, session), task.id, previous, decoding.ref)
 
         def finished(future: Future[Any]) -> None:
             outcome = self._outcome(future, sink)
-            lost = isinstance(outcome, DecoderFailed)
-            died = False
-            if lost:
+            if isinstance(outcome, DecoderFailed):
                 died = isinstance(outcome.__cause__, RayActorError)
                 outcome.death = decoding.handle if died else decoding.ref.hex()
-            failed = lost or isinstance(outcome, DecodeAborted)
-            with self._lock:
-                decoding.users -= 1
-                # A failed decoding must not be handed to another sink; a finished one is not needed any more.
-                if self._decoding.get(key) is decoding and (failed or not decoding.users):
-                    del self._decoding[key]
-                if not decoding.users:
-                    self._pool.done(decoding.number)
-                if lost and died:
-                    dead = isinstance(outcome.__cause__, ActorDiedError)
-                    self._pool.lost(decoding.number, decoding.handle, dead=dead, now=time.monotonic())
+            self._answered.put(lambda: self._finished(_key(task), decoding, outcome))
             done(outcome)
 
         call.future().add_done_callback(finished)
+
+    def _catch_up(self) -> None:
+        """Do what the answers so far left to do."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._answered.get_nowait()()
+
+    def _finished(self, key: tuple[BlockId, bool, bool], decoding: _Decoding, outcome: Any) -> None:
+        failed = isinstance(outcome, (DecoderFailed, DecodeAborted))
+        with self._lock:
+            decoding.users -= 1
+            # A failed decoding must not be handed to another sink; a finished one is not needed any more.
+            if self._decoding.get(key) is decoding and (failed or not decoding.users):
+                del self._decoding[key]
+            if not decoding.users:
+                self._pool.done(decoding.number)
+            if failed and isinstance(outcome.__cause__, RayActorError):
+                dead = isinstance(outcome.__cause__, ActorDiedError)
+                self._pool.lost(decoding.number, decoding.handle, dead=dead, now=time.monotonic())
 
     def _decode(self, task: Task) -> _Decoding | None:
         """Decode the block of `task`, once for all sinks that want it at about the same time."""
@@ -114,13 +128,12 @@ class RayTransport:
             return decoding
 
     def _writer(self, sink: str) -> Any:
-        with self._lock:
-            if sink not in self._writers:
-                handle = _find(writer_name(self._pipeline, sink))
-                if handle is None:
-                    return None
-                self._writers[sink] = handle
-            return self._writers[sink]
+        if sink not in self._writers:
+            handle = _find(writer_name(self._pipeline, sink))
+            if handle is None:
+                return None
+            self._writers[sink] = handle
+        return self._writers[sink]
 
     def _outcome(self, future: Future[Any], sink: str) -> Any:
         """The result, or the exception as the dispatcher knows it.
@@ -139,8 +152,7 @@ class RayTransport:
                 return failure
             return cause
         if isinstance(error, RayActorError):
-            with self._lock:
-                self._writers.pop(sink, None)
+            self._answered.put(lambda: self._writers.pop(sink, None))
             return NotAttached(f"the writer of {sink} died")
         # Lost objects and the like: the decoded block is gone, the block is not.
         return DecoderFailed(_line(error), blame=False)

@@ -11,7 +11,6 @@ from protocols.kronos.client import KronosClient
 from protocols.kronos.wire import MAX_TIME
 
 
-
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Rows of one table: `lost` were inserted more often than they are stored, `doubled` the reverse."""

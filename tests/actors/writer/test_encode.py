@@ -239,5 +239,7 @@ def test_a_float_on_the_wire_is_what_the_event_shows() -> None:
 def test_json_with_integers_that_stores_refuse_becomes_a_string_of_itself() -> None:
     texts = ['{"n":1}', '{"n":123456789012345678901234567890}', '{"n":9223372036854775807}', None]
     field = pa.field("j", pa.large_string(), metadata={TYPE_KEY: b"json"})
-    found = events(pa.RecordBatch.from_arrays([pa.array(texts, pa.large_string())], schema=pa.schema([field])))
+    found = events(
+        pa.RecordBatch.from_arrays([pa.array(texts, pa.large_string())], schema=pa.schema([field]))
+    )
     assert [event["j"] for event in found] == [{"n": 1}, texts[1], {"n": 2**63 - 1}, None]
