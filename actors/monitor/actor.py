@@ -217,10 +217,10 @@ class MonitorActor:
     def drain(self) -> dict[str, Any]:
         """Stop receiving; says whether it still does, how many records are not delivered, and whether any will be."""
         if self._monitor is None:
-            return {"receiving": True, "pending": 0, "moving": True}  # not known yet
+            return {"receiving": True, "pending": 0, "stuck": False}  # not known yet
         monitor = self._monitor
         monitor.stop_intake()
-        return {"receiving": monitor.receiving, "pending": monitor.pending, "moving": monitor.moving}
+        return {"receiving": monitor.receiving, "pending": monitor.pending, "stuck": monitor.stuck}
 
     @ray.method(concurrency_group="control")
     def resume(self, sinks: list[str], skip: bool, thaw: bool) -> list[tuple[str, str]]:

@@ -177,10 +177,11 @@ class Dispatcher:
         return sum(self._spool.pending(feed, self._spool.cursor(sink, feed))[0] for sink, feed in keys)
 
     @property
-    def moving(self) -> bool:
-        """Whether there is something pending that no person is waited for with."""
-        lanes = [lane for lane in list(self._lanes.values()) if lane.state is not LaneState.PARKED]
-        return any(self._spool.pending(lane.feed, lane.cursor)[0] for lane in lanes)
+    def stuck(self) -> bool:
+        """Whether all that is pending waits for a person: its lanes are parked."""
+        lanes = list(self._lanes.values())
+        waiting = {lane.state for lane in lanes if self._spool.pending(lane.feed, lane.cursor)[0]}
+        return waiting == {LaneState.PARKED}
 
     # -- the loop -----------------------------------------------------------------------------------------------
 

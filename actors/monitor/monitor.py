@@ -108,9 +108,9 @@ class Monitor:
         return 0 if self._dispatcher is None else self._dispatcher.pending
 
     @property
-    def moving(self) -> bool:
-        """Whether waiting may make :attr:`pending` less."""
-        return self._dispatcher is None or self._dispatcher.moving
+    def stuck(self) -> bool:
+        """Whether waiting cannot make :attr:`pending` less."""
+        return self._dispatcher is not None and self._dispatcher.stuck
 
     def thaw(self) -> bool:
         """Let the table go on if an alteration froze it. Returns whether it was frozen."""

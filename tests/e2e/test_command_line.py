@@ -100,8 +100,9 @@ def test_up_status_scale_and_down_from_different_shells_while_data_flows(
         goal = publisher.counts[unique] + 1000
         wait_until(lambda: publisher.counts[unique] > goal, "more rows inserted")
         assert all(member["blocks"] > 0 for member in shell.status(unique)["decoders"]["members"])
-        shell("scale", unique, "--decoders", "1")
-        assert shell.status(unique)["decoders"]["running"] == 1
+        shell("scale", unique, "--decoders", "2")
+        assert shell.status(unique)["decoders"]["running"] == 2
+        assert "bound to 2 to 4" in shell("scale", unique, "--decoders", "1", code=2).stderr
         assert unique in shell("status").stdout
     shell("down", unique)
     stored = traffic.events(kronos, unique)
