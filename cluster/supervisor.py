@@ -293,11 +293,9 @@ class Supervisor:
             answers = _quietly({table: monitor.drain.remote() for table, monitor in monitors.items()}, 10.0)
             silent = [spec.which for spec in specs if spec.which not in answers]
             pending = sum(answer["pending"] for answer in answers.values())
-            busy = any(answer["receiving"] or answer["moving"] for answer in answers.values())
-            saved = not pending or any(
-                answer["pending"] and not answer["moving"] for answer in answers.values()
-            )
-            if (not (silent or busy) and saved) or time.monotonic() >= deadline:
+            # What waits for a person is not waited for here.
+            busy = any(a["receiving"] or (a["pending"] and not a["stuck"]) for a in answers.values())
+            if not (silent or busy) or time.monotonic() >= deadline:
                 return {"pending": pending, "silent": silent}
             time.sleep(0.1)
 
