@@ -86,6 +86,7 @@ class TableStream:
         self._spare: set[str] = set()
         self._retired: set[str] = set()
         self._closed = False
+        self._ended = False  # whether we cleared our topics ourselves
         self._listed = False  # whether the server has ever said that it knows our topic
         self._asked_for_topic = 0.0
         try:
@@ -218,7 +219,7 @@ class TableStream:
             return  # not allowed to ask
         except KineticaError as error:
             raise _lost(error) from error
-        if self._listed and not known and topic == self._insert_topic:
+        if self._listed and not known and topic == self._insert_topic and not self._ended:
             raise TableGone(
                 f"the monitor of table {self._table} is gone: the table was dropped and created again"
             )
@@ -278,6 +279,7 @@ class TableStream:
         return found
 
     def end(self) -> None:
+        self._ended = True
         for topic in self.topics:
             _clear(self._client, topic)
 
