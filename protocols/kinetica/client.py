@@ -26,6 +26,12 @@ from protocols.kinetica.types import TableType
 #: The server version (its first two components) whose request and response records ``wire.py`` holds.
 KNOWN_VERSION = "7.2"
 
+#: What ``table_descriptions`` may say of a table that holds rows of its own; mostly it says nothing.
+_BASE_TABLE = {"REPLICATED", "MATERIALIZED_EXTERNAL_TABLE"}
+
+#: Schemas that a server fills itself.
+_SYSTEM_SCHEMAS = ("ki_catalog", "information_schema", "pg_catalog", "SYSTEM")
+
 _log = logging.getLogger(__name__)
 
 
@@ -215,6 +221,32 @@ class KineticaClient:
         size = reply["total_full_size"] if sizes else None
         return TableInfo(table, type_id, table_type, size, additional_info)
 
+    def show_tables(self) -> list[TableInfo]:
+        """Every table of the server that rows are inserted into: no views, and none of the server's own."""
+        reply = self.call("/show/table", table_name="*", options={"show_children": "true"})
+        columns = (
+            "table_names",
+            "table_descriptions",
+            "type_ids",
+            "type_schemas",
+            "properties",
+            "additional_info",
+        )
+        found = []
+        try:
+            for name, kinds, type_id, schema, properties, info in zip(
+                *(reply[column] for column in columns), strict=True
+            ):
+                schema_name = info.get("schema_name") or name.partition(".")[0]
+                if _BASE_TABLE.issuperset(kinds) and schema_name not in _SYSTEM_SCHEMAS:
+                    full = name if "." in name else f"{schema_name}.{name}"
+                    found.append(TableInfo(full, type_id, TableType.parse(schema, properties), None, info))
+        except ValueError as error:
+            raise UnexpectedReply(
+                f"{self.url}: /show/table describes its tables in a way unknown: {error}"
+            ) from error
+        return found
+
     def create_type(self, table_type: TableType, *, label: str = "") -> str:
         """Register a table type and return its id."""
         reply = self.call(
@@ -264,16 +296,21 @@ class KineticaClient:
         *,
         expression: str | None = None,
         sort_by: str | None = None,
+        descending: bool = False,
         offset: int = 0,
         limit: int = wire.END_OF_SET,
     ) -> RecordPage:
-        """Read records from `offset`, those that match `expression`, in ascending order of column `sort_by`.
+        """Read records from `offset`, those that match `expression`, in the order of column `sort_by`.
 
         The server caps a page whatever `limit` says: go on at ``offset + len(records)`` while `has_more`.
         """
         options = {
             key: value
-            for key, value in (("expression", expression), ("sort_by", sort_by))
+            for key, value in (
+                ("expression", expression),
+                ("sort_by", sort_by),
+                ("sort_order", "descending" if descending else None),
+            )
             if value is not None
         }
         reply = self._call_on_table(

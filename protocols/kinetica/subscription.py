@@ -36,9 +36,13 @@ RECEIVE_MARK = 100_000
 #: Bytes of kernel buffer asked for, which hold what comes while ZeroMQ's own thread does not run.
 KERNEL_BUFFER = 4 << 20
 
-#: Where :meth:`Subscription.receive` stops: at the first end of a message after so many records or bytes.
-MAX_FRAMES = 20_000
+#: Where :meth:`Subscription.receive` stops: at the first end of a message after so many records or bytes. What it
+#: returns is committed together, which costs a wait for the disk: more records make that cheaper.
+MAX_FRAMES = 60_000
 MAX_BYTES = 8 << 20
+
+#: What a message costs, in records: many objects alive at once make Python's garbage collector slow.
+MESSAGE_FRAMES = 6
 
 #: Seconds for the TCP connection, and then for the ZeroMQ handshake.
 CONNECT_TIMEOUT = 5.0
@@ -117,6 +121,8 @@ class Subscription:
             raise ValueError(f"no address to subscribe to: host {host!r}, port {port!r}")
         self.exact_topics = exact_topics
         self.connected = False
+        #: Whether the last :meth:`receive` left nothing waiting.
+        self.emptied = False
         self._topics = {topic.encode(): topic for topic in topics}
         self._url = f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
         self._carry: bytes | None = None  # a topic frame whose message is the next to be read
@@ -211,18 +217,21 @@ class Subscription:
     def _drain(self) -> list[Message | Link]:
         """The whole messages that are here, up to the bounds. ZeroMQ delivers a message whole or not at all."""
         messages: list[Message | Link] = []
+        self.emptied = True
         with contextlib.suppress(zmq.Again):
             if self.exact_topics:
                 self._drain_by_topic(messages)
             else:
                 self._drain_by_more(messages)
+            self.emptied = False
         return messages
 
-    # How to receive. Medians of five interleaved runs on two shared cores, frames of 55 bytes, in million frames/s
-    # for messages of 1,000 frames (of one): recv_multipart 0.64 (0.39), this loop by `.more` 0.91 (0.33), by topic
-    # 3.53 (0.68). Asking RCVMORE costs four times what receiving does; libzmq has no cheaper way to ask. Tried and
-    # not taken: the backend's getsockopt (0.7 of `.more`), and C-level loops, `list.extend(map(recv, ...))`, which
-    # gain nothing with `.more` and 15 % by topic but can't stop at the end of a message.
+    # How to receive. benchmarks/receive.py, messages of 1,000 frames of 55 bytes (of one), on two shared cores: this
+    # loop by topic, with the spool's commits, 1.64 (0.37) million records/s; recv_multipart, which keeps nothing,
+    # 0.77 (0.39). Asking RCVMORE costs more than receiving does, and libzmq has no cheaper way to ask. Tried and not
+    # taken: the backend's getsockopt, slower than `.more`; C-level loops, `list.extend(map(recv, ...))`, which gain
+    # little and can't stop at the end of a message; and a receive mark that follows the size of messages (set while
+    # connected, libzmq 4.3.5 may stop for ever: the writer learns of reads only every half mark).
 
     def _drain_by_more(self, messages: list[Message | Link]) -> None:
         recv = self._socket.recv
@@ -242,7 +251,7 @@ class Subscription:
                 more = frame.more
             if topic in self._topics:
                 messages.append(Message(self._topics[topic], frames))
-            frames_left -= len(frames) + 1
+            frames_left -= len(frames) + MESSAGE_FRAMES
             bytes_left -= sum(map(len, frames))
 
     def _drain_by_topic(self, messages: list[Message | Link]) -> None:
@@ -267,7 +276,7 @@ class Subscription:
                 if len(frame) in lengths and frame in topics:
                     break
                 append(frame)
-            frames_left -= len(frames) + 1
+            frames_left -= len(frames) + MESSAGE_FRAMES
             bytes_left -= sum(map(len, frames))
         self._carry = frame
 

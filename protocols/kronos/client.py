@@ -30,6 +30,7 @@ from protocols.kronos.errors import (
     ServerUnavailable,
     TransientError,
 )
+from protocols.retry_after import parse_retry_after
 
 #: Bytes asked for at a time from a streamed reply.
 _READ_BYTES = 131072
@@ -45,19 +46,28 @@ _PASSING = frozenset({401, 403, 404, 408, 425, 429})
 
 
 class KronosClient:
-    """A client of one server, for one thread at a time.
+    """A client of one server; several threads may use it at once.
 
     Args:
-        url: base URL, for example ``http://127.0.0.1:8151``; it may hold a path prefix and
-        ``user:password@``. namespace: sent with each request; None leaves the choice to the server.
-        timeout: seconds to connect, and to wait for each part of a reply.
+        url: base URL, for example ``http://127.0.0.1:8151``; it may hold a path prefix and ``user:password@``.
+        namespace: sent with each request; None leaves the choice to the server.
+        timeout: seconds to connect, to wait for each part of a streamed reply, and for the whole of any other.
         max_retries: how often in a row a get is repeated without a new event.
+        username, password: for HTTP basic authentication, as of a proxy before the server; or `token`, a bearer token.
 
     All calls raise :class:`KronosError`; ``ValueError`` for a URL that is not one.
     """
 
     def __init__(
-        self, url: str, namespace: str | None = None, *, timeout: float = 30.0, max_retries: int = 8
+        self,
+        url: str,
+        namespace: str | None = None,
+        *,
+        timeout: float = 30.0,
+        max_retries: int = 8,
+        username: str = "",
+        password: str = "",
+        token: str = "",
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -69,8 +79,12 @@ class KronosClient:
         self._timeout = timeout
         self._max_retries = max_retries
         self._session = requests.Session()
-        if parts.username is not None:
-            self._session.auth = (unquote(parts.username), unquote(parts.password or ""))
+        if not username and parts.username is not None:
+            username, password = unquote(parts.username), unquote(parts.password or "")
+        if token:
+            self._session.auth = _Bearer(token)
+        elif username:  # as bytes, of which requests would otherwise make Latin-1
+            self._session.auth = requests.auth.HTTPBasicAuth(username.encode(), password.encode())
 
     def __repr__(self) -> str:
         return f"KronosClient({self._url!r}, namespace={self._namespace!r})"
@@ -220,18 +234,32 @@ class KronosClient:
         return event
 
     def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        response = self._send(method, path, body, stream=False)
+        deadline = time.monotonic() + self._timeout
+        with self._send(method, path, body) as response:
+            content = self._read(path, response, deadline)
         try:
-            reply = orjson.loads(response.content)
+            reply = orjson.loads(content)
         except ValueError:
             reply = None
         if not isinstance(reply, dict) or "@success" not in reply:
-            raise BadReply(f"{self._url}{path}: not a reply of a Kronos server: {response.content!r:.200}")
+            raise BadReply(f"{self._url}{path}: not a reply of a Kronos server: {content!r:.200}")
         return reply
+
+    def _read(self, path: str, response: requests.Response, deadline: float) -> bytes:
+        """The whole body, which is small. The timeout of the connection starts anew with each byte; this does not."""
+        content = bytearray()
+        try:
+            for byte in response.iter_content(1):
+                content += byte
+                if time.monotonic() > deadline:
+                    raise requests.Timeout
+        except requests.RequestException as error:
+            raise self._failure(path, error) from error
+        return bytes(content)
 
     def _lines(self, path: str, body: bytes) -> Iterator[bytes]:
         """The lines of a streamed reply without their ends, empty ones left out."""
-        with self._send("POST", path, body, stream=True) as response:
+        with self._send("POST", path, body) as response:
             rest = b""
             parts = response.iter_content(_READ_BYTES)
             while True:
@@ -248,20 +276,21 @@ class KronosClient:
             if rest:
                 yield rest
 
-    def _send(self, method: str, path: str, body: bytes | None, *, stream: bool) -> requests.Response:
+    def _send(self, method: str, path: str, body: bytes | None) -> requests.Response:
+        deadline = time.monotonic() + self._timeout
         try:
             response = self._session.request(
                 method,
                 self._url + path,
                 data=body,
                 timeout=self._timeout,
-                stream=stream,
+                stream=True,
                 allow_redirects=False,
             )
             if response.status_code == 200:
                 return response
             with response:
-                raise self._refusal(path, response)
+                raise self._refusal(path, response, self._read(path, response, deadline))
         except requests.RequestException as error:
             raise self._failure(path, error) from error
 
@@ -273,24 +302,34 @@ class KronosClient:
             )
         return ConnectionFailed(f"{what}: no connection or a reply cut off; is the server running?")
 
-    def _refusal(self, path: str, response: requests.Response) -> KronosError:
+    def _refusal(self, path: str, response: requests.Response, content: bytes) -> KronosError:
         status = response.status_code
         try:
-            reply = orjson.loads(response.content)
+            reply = orjson.loads(content)
         except ValueError:
             reply = None
         reply = reply if isinstance(reply, dict) else None
         reason = _errors_of(reply) if reply else response.reason
         message = f"{self._url}{path}: status {status}: {reason}"
         if status in _PASSING or status >= 500:
-            wait = response.headers.get("Retry-After", "")
             return ServerUnavailable(
                 f"{message}; try again, and check the URL if it stays so",
-                retry_after=float(wait) if wait.isdecimal() else None,
+                retry_after=parse_retry_after(response.headers.get("Retry-After")),
                 status=status,
                 reply=reply,
             )
         return RequestRefused(f"{message}; correct the request", status=status, reply=reply)
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Puts a bearer token into requests; a session's plain headers would yield to a ``.netrc``."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
 
 
 def _errors_of(reply: dict[str, Any]) -> str:

@@ -69,6 +69,11 @@ class TerminalError(KronosError):
 class RequestRefused(TerminalError):
     """The server refused the whole request."""
 
+    @property
+    def refuses_all(self) -> bool:
+        """Whether it is about the address or the namespace, so that no other events would fare better."""
+        return self.status not in (400, 413, 422) or "NamespaceMissing" in str(self)
+
 
 class EventsRefused(TerminalError):
     """The server refused some events and stored the rest; do not send the whole request again."""

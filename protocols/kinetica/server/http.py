@@ -101,6 +101,8 @@ async def _read_body(request: web.Request) -> bytes | None:
         return await request.read()
     except web.HTTPRequestEntityTooLarge:  # sent in chunks, or compressed
         return None
+    except ConnectionResetError as error:  # the client died: nobody hears this, and nothing is wrong here
+        raise web.HTTPBadRequest from error
 
 
 def _error(message: str, content_type: str) -> bytes:

@@ -95,6 +95,7 @@ class Table:
         self.dropped = False
         self.path = path
         self._next_id = 1
+        self._indexed: set[str] = set()
         self._size: int | None = None
         self._db = connect(path)
         if path != ":memory:":
@@ -108,6 +109,7 @@ class Table:
 
     def _create_records(self, table_type: TableType) -> None:
         self._set_type(table_type)
+        self._indexed = set()
         columns = [f"{_ID} INTEGER PRIMARY KEY", f"{_AVRO} BLOB NOT NULL"]
         for column in table_type.columns:
             collation = f" COLLATE {NUMBER_COLLATION}" if values.compares_as_number(column) else ""
@@ -171,6 +173,8 @@ class Table:
             limit: the most rows; negative means all.
             first_id: leaves out rows inserted before this id.
         """
+        for name, _ in order[:1]:
+            self._index(name)
         keys = [f"{quote(self.column(name).name)} {'DESC' if down else 'ASC'}" for name, down in order]
         with restricted(self._db):
             clause = where(self._db, expression)
@@ -180,6 +184,13 @@ class Table:
                 f"SELECT {_AVRO} FROM {RECORDS} {clause} ORDER BY {', '.join([*keys, _ID])} LIMIT ? OFFSET ?"
             )
             return [frame for (frame,) in self._db.execute(statement, (limit, offset))]
+
+    def _index(self, name: str) -> None:
+        """Who reads in the order of a column pages by it, and asks again: let that cost no look at every row."""
+        if name not in self._indexed:
+            column, index = quote(self.column(name).name), quote(f"@{name}")
+            self._db.execute(f"CREATE INDEX IF NOT EXISTS {index} ON {RECORDS} ({column})")
+            self._indexed.add(name)
 
     def select(self, statement: str, limit: int) -> tuple[list[str], list[tuple[Any, ...]]]:
         """Run a client's SELECT over the view ``rows``; the headers and at most `limit` rows."""
