@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -13,17 +14,31 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import ray
-from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayTaskError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, GetTimeoutError, RayActorError, RayTaskError
 
 from actors.block import BlockId
-from actors.errors import DecodeAborted, DecodeFailed, NotAttached, SpoolError
+from actors.errors import DecodeAborted, DecodeFailed, NotAttached, SpoolError, StaleOwner
+from actors.monitor.kinetica import KineticaTable
 from actors.monitor.letters import DeadLetter
 from actors.monitor.monitor import Monitor
 from actors.monitor.pool import DecoderPool
-from actors.monitor.settings import MonitorSettings
+from actors.monitor.replicator import Parcel, PartnerLost
+from actors.monitor.settings import MonitorSettings, Predecessor
+from actors.monitor.source import Following, Received
+from actors.monitor.standby import Standby
 from actors.monitor.transport import DecoderFailed, Task
 from actors.names import NAMESPACE, decoder_name, writer_name
+from actors.ray_state import actor_info
+
+log = logging.getLogger(__name__)
+
+#: Seconds between questions whether Ray takes this process for dead.
+ALIVE_INTERVAL = 1.0
+
+#: Seconds allowed to a standby to take a parcel. Meanwhile nothing is dispatched, so it is not long.
+PARCEL_TIMEOUT = 5.0
 
 
 @dataclass(slots=True)
@@ -45,8 +60,10 @@ class RayTransport:
     What they change here is put into a queue, and done at the next call.
     """
 
-    def __init__(self, pipeline: str, incarnation: int, decoders: int) -> None:
+    def __init__(self, pipeline: str, incarnation: int, decoders: int, drains: str | None = None) -> None:
         self._pipeline = pipeline
+        # A drainer's blocks are an order of their own in a writer, beside that of the monitor elsewhere.
+        self._suffix = f"!drain-{drains}" if drains else ""
         self._incarnation = incarnation
         self._lock = threading.Lock()
         self._answered: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
@@ -65,7 +82,7 @@ class RayTransport:
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
             return
-        call = writer.attach.remote(order, (self._incarnation, session))
+        call = writer.attach.remote(order + self._suffix, (self._incarnation, session))
         call.future().add_done_callback(lambda future: done(self._outcome(future, sink)))
 
     def write(
@@ -80,7 +97,8 @@ class RayTransport:
         if decoding is None:
             done(DecoderFailed("no decoder is running", blame=False))
             return
-        call = writer.write.remote((self._incarnation, session), task.id, previous, decoding.ref)
+        block, before = self._ordered(task.id), previous and self._ordered(previous)
+        call = writer.write.remote((self._incarnation, session), block, before, decoding.ref)
 
         def finished(future: Future[Any]) -> None:
             outcome = self._outcome(future, sink)
@@ -91,6 +109,9 @@ class RayTransport:
             done(outcome)
 
         call.future().add_done_callback(finished)
+
+    def _ordered(self, block: BlockId) -> BlockId:
+        return block._replace(feed=block.feed + self._suffix)
 
     def _catch_up(self) -> None:
         """Do what the answers so far left to do."""
@@ -174,9 +195,46 @@ def _line(error: BaseException) -> str:
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
-@ray.remote(concurrency_groups={"control": 4})
+class RayPartner:
+    """The standby that has this name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._handle: Any = None
+
+    def begin(self, term: int, following: Following) -> None:
+        self._handle = _find(self._name)
+        if self._handle is None:
+            raise PartnerLost("it is not running")
+        self._wait(self._handle.begin.remote(term, following))
+
+    def replicate(self, term: int, parcel: Parcel) -> list[Received]:
+        missed: list[Received] = self._wait(self._handle.replicate.remote(term, parcel))
+        return missed
+
+    def _wait(self, call: Any) -> Any:
+        try:
+            return ray.get(call, timeout=PARCEL_TIMEOUT)
+        except GetTimeoutError:
+            raise PartnerLost(f"it did not answer within {PARCEL_TIMEOUT:.0f} s") from None
+        except RayTaskError as error:
+            cause = getattr(error, "cause", error)
+            if isinstance(cause, StaleOwner):
+                raise cause from None
+            raise PartnerLost(_line(cause)) from error
+        except RayActorError as error:
+            raise PartnerLost("it died") from error
+
+    def kill(self) -> None:
+        ray.kill(self._handle)
+
+
+@ray.remote(concurrency_groups={"control": 4, "copying": 1, "reconcile": 1})
 class MonitorActor:
-    """See :class:`Monitor`. All work is on threads of the monitor; every method here returns soon."""
+    """See :class:`Monitor`, and :class:`Standby` for one that has a partner.
+
+    All work is on threads of the monitor; every method here returns soon.
+    """
 
     def __init__(self, settings: MonitorSettings, incarnation: int, digest: str) -> None:
         self._settings = settings
@@ -185,20 +243,78 @@ class MonitorActor:
         self._lock = threading.Lock()
         self._transport: RayTransport | None = None
         self._monitor: Monitor | None = None
+        self._standby: Standby | None = None
         # Finding an actor loads the module of its class, a second or two on a busy machine: not while rows wait.
         import actors.codec.actor
         import actors.writer.actor  # noqa: F401
 
     @ray.method(concurrency_group="control")
-    def start(self, decoders: int, intake: bool = True) -> None:
-        """Begin to receive (unless `intake` is false) and to deliver. On a running monitor it only sets the pool."""
+    def start(self, decoders: int, intake: bool = True, predecessor: Predecessor | None = None) -> None:
+        """See :meth:`Monitor.start`. On a running monitor it only sets the pool."""
         with self._lock:
             if self._monitor is None:
-                self._transport = RayTransport(self._settings.pipeline, self._incarnation, decoders)
+                drains = self._settings.drain.host if self._settings.drain else None
+                self._transport = RayTransport(self._settings.pipeline, self._incarnation, decoders, drains)
                 self._monitor = Monitor(self._settings, self._transport)
-                self._monitor.start(intake)
+                self._monitor.start(intake, predecessor)
+                threading.Thread(target=self._end_when_dead, name="alive", daemon=True).start()
             elif self._transport is not None:
                 self._transport.set_decoders(decoders)
+
+    def _end_when_dead(self) -> None:
+        """End this process when Ray takes it for dead.
+
+        It was stopped, or its host out of reach, for so long that the table has another monitor. Writers would refuse
+        what it sends, but what it sends does not even reach them: Ray gives nothing on that a dead node owns.
+        """
+        me = ray.get_runtime_context().get_actor_id()
+        while self._monitor is not None:
+            time.sleep(ALIVE_INTERVAL)
+            with contextlib.suppress(Exception):  # out of reach: nobody knows better
+                if actor_info(me).get("State") == "DEAD":
+                    log.error("%s: taken for dead; ending", self._settings.table)
+                    self._monitor.finish_intake()  # and no more: what goes through Ray may hang
+                    os._exit(1)
+
+    @ray.method(concurrency_group="control")
+    def stand_by(self, decoders: int) -> None:
+        """Begin as a standby. On a running monitor it only sets the pool."""
+        with self._lock:
+            if self._transport is not None:
+                self._transport.set_decoders(decoders)
+            elif self._standby is None:
+                self._standby = Standby(self._settings, KineticaTable(self._settings))
+
+    @ray.method(concurrency_group="control")
+    def promote(self, incarnation: int, decoders: int, intake: bool, partner: str) -> None:
+        """Become the table's monitor, whose standby is the actor `partner`. On a running monitor it does nothing."""
+        with self._lock:
+            if self._monitor is not None:
+                return
+            assert self._standby is not None
+            self._incarnation = incarnation
+            source = self._standby.take_over(incarnation)
+            self._transport = RayTransport(self._settings.pipeline, incarnation, decoders)
+            monitor = Monitor(self._settings, self._transport)
+            monitor.pair(source, RayPartner(partner), incarnation)
+            monitor.start(intake)
+            self._monitor = monitor
+
+    @ray.method(concurrency_group="copying")
+    def begin(self, term: int, following: Following) -> None:
+        """See :meth:`Standby.begin`."""
+        self._standing_by.begin(term, following)
+
+    @ray.method(concurrency_group="copying")
+    def replicate(self, term: int, parcel: Parcel) -> list[Received]:
+        """See :meth:`Standby.replicate`."""
+        return self._standing_by.replicate(term, parcel)
+
+    @property
+    def _standing_by(self) -> Standby:
+        if self._standby is None:
+            raise NotAttached("the standby has only begun to start")
+        return self._standby
 
     @ray.method(concurrency_group="control")
     def set_decoders(self, count: int) -> None:
@@ -208,10 +324,17 @@ class MonitorActor:
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:
-        identity = {"pid": os.getpid(), "digest": self._digest, "incarnation": self._incarnation}
-        if self._monitor is None:
-            return {**identity, "state": "starting"}
-        return {**identity, **self._monitor.status()}
+        identity = {
+            "pid": os.getpid(),
+            "digest": self._digest,
+            "incarnation": self._incarnation,
+            "resident_bytes": psutil.Process().memory_info().rss,
+        }
+        if self._monitor is not None:
+            return {**identity, **self._monitor.status()}
+        if self._standby is not None:
+            return {**identity, **self._standby.status()}
+        return {**identity, "state": "starting"}
 
     @ray.method(concurrency_group="control")
     def drain(self) -> dict[str, Any]:
@@ -230,6 +353,11 @@ class MonitorActor:
         return monitor.dispatcher.resume(sinks, skip) + thawed
 
     @ray.method(concurrency_group="control")
+    def rewind(self, sink: str, time: int) -> dict[str, int]:
+        """Feed -> records that `sink` gets again; see :meth:`Dispatcher.rewind`."""
+        return {feed: each.records for feed, each in self._ready.dispatcher.rewind(sink, time).items()}
+
+    @ray.method(concurrency_group="control")
     def dead_letters(self, limit: int) -> tuple[dict[str, int], list[DeadLetter]]:
         """See :meth:`DeadLetters.list`."""
         return self._ready.spool.letters.list(limit)
@@ -238,6 +366,16 @@ class MonitorActor:
     def dead_letter(self, record: BlockId) -> DeadLetter | None:
         """See :meth:`DeadLetters.get`."""
         return self._ready.spool.letters.get(record)
+
+    @ray.method(concurrency_group="reconcile")  # which takes minutes
+    def reconcile(self, timeout: float) -> None:
+        """See :meth:`Monitor.reconcile`."""
+        self._ready.reconcile(timeout)
+
+    @ray.method(concurrency_group="control")
+    def conservation(self) -> dict[str, Any]:
+        """See :meth:`Monitor.conservation`."""
+        return self._ready.conservation()
 
     @ray.method(concurrency_group="control")
     def replay(self, records: list[BlockId] | None) -> dict[str, tuple[int, int]]:
@@ -255,7 +393,8 @@ class MonitorActor:
     @property
     def _ready(self) -> Monitor:
         if self._monitor is None:
-            raise SpoolError("the monitor has only begun to start; try again")
+            what = "is the standby" if self._standby is not None else "has only begun to start; try again"
+            raise SpoolError(f"the monitor {what}")
         return self._monitor
 
     @ray.method(concurrency_group="control")
@@ -263,3 +402,5 @@ class MonitorActor:
         """Stop receiving and delivering; what is left stays in the spool."""
         if self._monitor is not None:
             self._monitor.stop()
+        elif self._standby is not None:
+            self._standby.close()

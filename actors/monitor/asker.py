@@ -85,3 +85,32 @@ class TypeAsker:
             raise
         self._known = (steps or [self._known])[-1]
         return Answer(asked, tuple(steps), topic)
+
+
+class TopicWatch:
+    """Asks a stream without inserts, every second, whether the source still knows its topics.
+
+    Attributes:
+        error: why the stream is to be left.
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.error: Exception | None = None
+        self._stream = stream
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End, without waiting long for a question that is under way."""
+        self._stop.set()
+        self._thread.join(STOP_PATIENCE)
+
+    def _run(self) -> None:
+        while not self._stop.wait(POLL_INTERVAL):
+            try:
+                self._stream.describe()
+            except Exception as error:  # for the receiving thread, which it must not fail to reach
+                self.error = error
+                self._stream.wake()
+                return

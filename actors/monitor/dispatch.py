@@ -19,10 +19,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from actors.batch import Rejected
+import msgpack
+
+from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
-from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
+from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, SpoolFull, StaleOwner
+from actors.monitor.accounts import Outcome
 from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane, LaneState
+from actors.monitor.retention import Rewound, Span
 from actors.monitor.spool import Position, Spool
 from actors.monitor.transport import DecoderFailed, Task, Transport
 
@@ -30,6 +34,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds between saves of cursors while acknowledgements flow.
 SAVE_INTERVAL = 0.2
+
+#: Seconds between attempts to save them on a full disk, and between two looks at what need not be kept any more.
+FULL_INTERVAL = 1.0
+TIDY_INTERVAL = 5.0
 
 #: Decoders that may die with a block, by its fault or another's, before it is decoded in a process of its own.
 POISON_DEATHS = 2
@@ -45,17 +53,17 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class LaneReport:
-    """What ``status`` shows of a lane."""
+    """What ``status`` shows of a lane; `account` is :meth:`~actors.monitor.accounts.Account.shown`."""
 
     feed: str
     sink: str
     state: str
     problem: str | None
-    delivered: int
     pending_records: int
     pending_bytes: int
     in_flight: int
     aborted: Abort | None = None
+    account: dict[str, Any] | None = None
 
 
 @dataclass(slots=True)
@@ -77,6 +85,7 @@ class Dispatcher:
         transport: how to reach actors.
         window_bytes: unacknowledged payload bytes per lane.
         abort: whether a record that does not decode stops its feed, instead of becoming a dead letter.
+        absent: sinks that are not delivered to now, and for which blocks are kept.
     """
 
     def __init__(
@@ -86,10 +95,12 @@ class Dispatcher:
         transport: Transport,
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         abort: bool = False,
+        absent: Iterable[str] = (),
     ) -> None:
         self._spool = spool
         self._abort = abort
         self._sinks = tuple(sinks)
+        self._absent = tuple(absent)
         self._transport = transport
         self._window_bytes = window_bytes
         self._lanes: dict[tuple[str, str], Lane] = {}
@@ -97,7 +108,8 @@ class Dispatcher:
         self._timers: list[_Timer] = []
         self._order = itertools.count()
         self._moved: dict[tuple[str, str], Position] = {}
-        self._rejects: list[tuple[BlockId, int, Rejected]] = []
+        #: (Sink, feed) -> what became of blocks, not delivered whole, that its cursor has not passed yet.
+        self._outcomes: dict[tuple[str, str], dict[BlockId, Outcome]] = {}
         #: Blocks of an aborting table that may lose records to the dead letters.
         self._permits = spool.permits()
         #: Block, by its order -> the deaths of decoders that it was with.
@@ -107,8 +119,8 @@ class Dispatcher:
         self._replayed: dict[str, list[tuple[int, Rejected]]] = {}
         self._save_due: float | None = None
         self._stopping = False
-        self._delivered: dict[tuple[str, str], int] = {}
         self.stale = False
+        spool.open_accounts((*self._sinks, *self._absent))
         for feed in spool.feeds():
             self._open_lanes(feed)
         self._open_replays()
@@ -124,6 +136,10 @@ class Dispatcher:
         """End :meth:`run` after saving cursors."""
         self._events.put(self._stop)
 
+    def supersede(self, why: str) -> None:
+        """A newer owner of the feeds has shown itself: end :meth:`run`."""
+        self._events.put(lambda: self._superseded(why))
+
     def resume(self, sinks: Iterable[str], skip: bool) -> list[tuple[str, str]]:
         """Let parked and aborted lanes to `sinks` try again; returns (feed, sink) of each.
 
@@ -137,51 +153,74 @@ class Dispatcher:
         wanted = None if records is None else tuple(records)
         return self._ask(lambda: self._replay(wanted))
 
+    def rewind(self, sink: str, time: int) -> dict[str, Rewound]:
+        """Deliver again to `sink` what was received at `time` (ticks) or later; see :meth:`Retention.rewind`."""
+        return self._ask(lambda: self._rewind(sink, time))
+
+    def drop(self, size: int) -> int:
+        """Delete `size` bytes of the oldest blocks that are not in flight; see :meth:`Retention.drop`."""
+        return self._ask(lambda: self._drop(size))
+
     def _ask(self, action: Callable[[], Answer]) -> Answer:
         """Do `action` on the thread of :meth:`run`. Raises TimeoutError."""
         answer: Future[Answer] = Future()
 
         def act() -> None:
+            if not answer.set_running_or_notify_cancel():
+                return
             try:
                 answer.set_result(action())
             except Exception as error:
                 answer.set_exception(error)
 
         self._events.put(act)
+        try:
+            return answer.result(ANSWER_TIMEOUT)
+        except TimeoutError:
+            if answer.cancel():
+                raise
+        # It is being done, and cannot be called off any more.
         return answer.result(ANSWER_TIMEOUT)
 
     def report(self) -> list[LaneReport]:
-        """The state of every lane, as of now."""
+        """The state of every lane, as of now; counts as of the cursors on disk."""
+        accounts = {(account.sink, account.feed): account for account in self._spool.accounts()}
         reports = []
         for (sink, feed), lane in sorted(self._lanes.items()):
+            state, problem, aborted = lane.state.value, lane.problem, lane.aborted
+            if aborted is not None and problem is None:
+                state, problem = "aborted", f"record {aborted.offset} did not decode: {aborted.reason}"
+            report = LaneReport(feed, sink, state, problem, 0, 0, lane.in_flight, aborted)
             if feed.endswith(REPLAY):
                 run = self._runs.get(feed)
                 if run is None:
                     continue
-                records, size = self._spool.letters.pending(feed.removesuffix(REPLAY), run, lane.cursor)
-            else:
-                records, size = self._spool.pending(feed, lane.cursor)
-            state, problem, aborted = lane.state.value, lane.problem, lane.aborted
-            if aborted is not None and problem is None:
-                state, problem = "aborted", f"record {aborted.offset} did not decode: {aborted.reason}"
-            delivered = self._delivered[sink, feed]
-            reports.append(
-                LaneReport(feed, sink, state, problem, delivered, records, size, lane.in_flight, aborted)
-            )
+                letters = self._spool.letters.pending(feed.removesuffix(REPLAY), run, lane.cursor)
+                report.pending_records, report.pending_bytes = letters
+            elif (account := accounts.get((sink, feed))) is not None:
+                report.pending_records, report.pending_bytes = account.waiting, account.bytes
+                report.account = account.shown()
+            reports.append(report)
         return reports
 
     @property
     def pending(self) -> int:
         """Records that some sink is not known on disk to have, also of feeds that :meth:`run` has not heard of yet."""
-        keys = ((sink, feed) for feed in self._spool.feeds() for sink in self._sinks)
-        return sum(self._spool.pending(feed, self._spool.cursor(sink, feed))[0] for sink, feed in keys)
+        return sum(account.waiting for account in self._spool.accounts() if account.sink in self._sinks)
 
     @property
     def stuck(self) -> bool:
         """Whether all that is pending waits for a person: its lanes are parked."""
-        lanes = list(self._lanes.values())
-        waiting = {lane.state for lane in lanes if self._spool.pending(lane.feed, lane.cursor)[0]}
-        return waiting == {LaneState.PARKED}
+        accounts = [each for each in self._spool.accounts() if each.waiting and each.sink in self._sinks]
+        lanes = [self._lanes.get((account.sink, account.feed)) for account in accounts]
+        return bool(lanes) and all(lane is not None and lane.state is LaneState.PARKED for lane in lanes)
+
+    @property
+    def done(self) -> bool:
+        """Whether every sink has, as the disk knows, what may be delivered; what is frozen may not."""
+        keys = ((sink, feed) for feed in self._spool.feeds() for sink in self._sinks)
+        rest = (self._spool.next_block(feed, self._spool.cursor(sink, feed)) for sink, feed in keys)
+        return not self._runs and not any(rest)
 
     # -- the loop -----------------------------------------------------------------------------------------------
 
@@ -190,6 +229,7 @@ class Dispatcher:
         # A sink that held blocks back may be gone since the last run, and nothing else would delete them.
         self._moved = {key: lane.cursor for key, lane in self._lanes.items()}
         self._save()
+        self._tidy()
         for lane in list(self._lanes.values()):
             self._pump(lane)
         while not self._stopping:
@@ -209,8 +249,8 @@ class Dispatcher:
     def _open_lanes(self, feed: str) -> None:
         for sink in self._sinks:
             if (sink, feed) not in self._lanes:
-                self._delivered[sink, feed] = 0
-                self._lanes[sink, feed] = Lane(feed, sink, self._spool.cursor(sink, feed), self._window_bytes)
+                cursor, rewound = self._spool.cursor(sink, feed), self._spool.rewound(sink, feed)
+                self._lanes[sink, feed] = Lane(feed, sink, cursor, self._window_bytes, rewound=rewound)
 
     def _committed(self, feeds: Iterable[str]) -> None:
         for feed in feeds:
@@ -292,13 +332,19 @@ class Dispatcher:
             self._writer_failed(lane, session, result)
         else:
             if lane.feed == block.feed:
-                self._rejects += [(block.id, result.time, reject) for reject in result.rejects]
+                self._note(lane, block, result)
             else:
                 self._replayed.setdefault(lane.feed, []).extend((block.epoch, r) for r in result.rejects)
             if lane.acked(session, block.id):
                 self._cursor_moved(lane)
-            self._delivered[lane.sink, lane.feed] += block.count
             self._pump(lane)
+
+    def _note(self, lane: Lane, block: Block, receipt: Receipt) -> None:
+        """Remember what became of `block`, if it was not delivered whole, until the cursor passes it."""
+        if receipt.rejects or receipt.filtered:
+            rejects = tuple(_with_frame(reject, block) for reject in receipt.rejects)
+            outcome = Outcome(lane.sink, block.id, receipt.time, rejects, receipt.filtered)
+            self._outcomes.setdefault((lane.sink, lane.feed), {})[block.id] = outcome
 
     def _write_again(self, lane: Lane, session: int, block: Block, previous: BlockId | None) -> None:
         if lane.session == session:
@@ -306,13 +352,16 @@ class Dispatcher:
 
     def _writer_failed(self, lane: Lane, session: int, error: BaseException) -> None:
         if isinstance(error, StaleOwner):
-            log.error("%s: %s", lane.feed, error)
-            self.stale = self._stopping = True
+            self._superseded(f"{lane.feed}: {error}")
             return
         if not isinstance(error, NotAttached):
             log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error)
         if lane.writer_failed(session, str(error), time.monotonic()):
             self._at(lane.not_before, lambda: self._pump(lane))
+
+    def _superseded(self, why: str) -> None:
+        log.error("%s", why)
+        self.stale = self._stopping = True
 
     # -- ways back ----------------------------------------------------------------------------------------------
 
@@ -329,6 +378,25 @@ class Dispatcher:
                 self._pump(lane)
         return resumed
 
+    def _rewind(self, sink: str, time: int) -> dict[str, Rewound]:
+        self._save()
+        rewound = self._spool.retention.rewind(sink, time)
+        for feed, (position, _) in rewound.items():
+            lane = self._lanes[sink, feed]
+            # On a full disk it may still wait to be saved.
+            self._moved.pop((sink, feed), None)
+            lane.rewind(position, again=True)
+            self._pump(lane)
+        return rewound
+
+    def _drop(self, size: int) -> int:
+        self._save()
+        lanes: dict[str, dict[str, Span]] = {}
+        for (sink, feed), lane in self._lanes.items():
+            if not feed.endswith(REPLAY):
+                lanes.setdefault(feed, {})[sink] = (lane.cursor, lane.read_position)
+        return self._spool.retention.drop(size, lanes)
+
     def _replay(self, records: Iterable[BlockId] | None) -> dict[str, tuple[int, int]]:
         begun = self._spool.letters.begin(records)
         for lane in self._open_replays():
@@ -344,7 +412,6 @@ class Dispatcher:
                 continue
             self._runs[order] = run
             for sink in self._sinks:
-                self._delivered.setdefault((sink, order), 0)
                 # One lane for all runs: the writer knows it by the number of its session.
                 lane = self._lanes.setdefault(
                     (sink, order), Lane(order, sink, Position(), self._window_bytes)
@@ -358,24 +425,53 @@ class Dispatcher:
     def _cursor_moved(self, lane: Lane) -> None:
         self._moved[lane.sink, lane.feed] = lane.cursor
         if self._save_due is None:
-            self._save_due = time.monotonic() + SAVE_INTERVAL
-            self._at(self._save_due, self._save)
+            self._save_later(SAVE_INTERVAL)
+
+    def _save_later(self, seconds: float) -> None:
+        self._save_due = time.monotonic() + seconds
+        self._at(self._save_due, self._save)
+
+    def _tidy(self) -> None:
+        """Delete what has been kept long enough; while nothing moves, nothing else would."""
+        with contextlib.suppress(SpoolFull):
+            self._spool.retention.tidy()
+        self._at(time.monotonic() + TIDY_INTERVAL, self._tidy)
 
     def _save(self) -> None:
         self._save_due = None
-        if not self._moved and not self._rejects:
+        if not self._moved:
             return
         orders = {order for _, order in self._moved}
-        behind = {order: min(self._lanes[sink, order].cursor for sink in self._sinks) for order in orders}
+        behind = {order: self._behind(order) for order in orders}
         for block in [block for block in self._deaths if block[1:] < behind.get(block.feed, ())]:
             del self._deaths[block]
         replays = {order: position for order, position in behind.items() if order.endswith(REPLAY)}
         feeds = {feed: position for feed, position in behind.items() if feed not in replays}
         cursors = {key: position for key, position in self._moved.items() if key[1] in feeds}
-        self._spool.advance(cursors, feeds, self._rejects)
-        self._moved, self._rejects = {}, []
+        passed = [
+            outcome
+            for key, at in cursors.items()
+            for outcome in self._outcomes.get(key, {}).values()
+            if outcome.block[1:] < at
+        ]
+        try:
+            self._spool.advance(cursors, feeds, passed)
+        except SpoolFull as error:
+            log.error("cursors are not saved: %s", error)
+            self._save_later(FULL_INTERVAL)
+            return
+        self._moved = {}
+        for outcome in passed:
+            del self._outcomes[outcome.sink, outcome.block.feed][outcome.block]
         for order, position in replays.items():
             self._settle(order, position)
+
+    def _behind(self, order: str) -> Position:
+        """Where all sinks have everything before."""
+        cursors = [self._lanes[sink, order].cursor for sink in self._sinks]
+        if not order.endswith(REPLAY):
+            cursors += [self._spool.cursor(sink, order) for sink in self._absent]
+        return min(cursors)
 
     def _settle(self, order: str, behind: Position) -> None:
         """Note how far the run of a replay is; after its end, begin the next."""
@@ -386,3 +482,9 @@ class Dispatcher:
         del self._runs[order]
         for lane in self._open_replays():
             self._events.put(functools.partial(self._pump, lane))
+
+
+def _with_frame(reject: Rejected, block: Block) -> Rejected:
+    """`reject` with its frame, which a sink that rejected it never saw."""
+    frame = reject.frame or msgpack.unpackb(block.payload)[reject.offset - block.offset]
+    return replace(reject, frame=frame)

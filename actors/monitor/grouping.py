@@ -60,17 +60,19 @@ class BlockBuilder:
         A block may exceed the byte limit by the frames of one call's slice, never the record limit.
         """
         full: list[Block] = []
-        limit = self._limits.records
+        if not self._frames:
+            self._opened = now
         start = 0
-        while start < len(frames):
-            if not self._frames:
-                self._opened = now
-            part = frames[start : start + limit - len(self._frames)]
-            start += len(part)
-            self._frames.extend(part)
-            self._bytes += sum(map(len, part))
-            if len(self._frames) >= limit or self._bytes >= self._limits.bytes:
-                full.append(self._close())
+        while (room := self._limits.records - len(self._frames)) <= len(frames) - start:
+            self._frames.extend(frames[start : start + room])
+            start += room
+            full.append(self._close())
+            self._opened = now
+        rest = frames[start:] if start else frames  # a copy would cost single frames half as much again
+        self._frames.extend(rest)
+        self._bytes += len(rest[0]) if len(rest) == 1 else sum(map(len, rest))
+        if self._bytes >= self._limits.bytes:
+            full.append(self._close())
         return full
 
     def due(self, now: float) -> Block | None:

@@ -12,10 +12,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from actors.codec.exact import FrameError, ReferenceDecoder
 from actors.monitor.overlap import RECENT, Overlap
 from actors.monitor.settings import MonitorSettings
-from actors.monitor.source import Described, Received, SourceLost, Switched, TableGone
-from protocols.kinetica.client import KineticaClient
+from actors.monitor.source import (
+    Described,
+    Following,
+    Page,
+    Received,
+    SourceLost,
+    Switched,
+    TableGone,
+    TableReader,
+)
+from protocols.kinetica.client import KineticaClient, TableInfo
 from protocols.kinetica.errors import KineticaError, RequestRefused, TableNotFound
-from protocols.kinetica.subscription import Link, Message, Subscription, topics_are_distinguishable
+from protocols.kinetica.subscription import (
+    MAX_BYTES,
+    MAX_FRAMES,
+    Link,
+    Message,
+    Subscription,
+    topics_are_distinguishable,
+)
 from protocols.kinetica.types import TableType
 
 log = logging.getLogger(__name__)
@@ -29,8 +45,11 @@ SETTLE = 1.0
 #: Values in one expression that reads rows again.
 REREAD_VALUES = 2000
 
-#: Seconds between questions whether the topic still exists.
-MONITOR_INTERVAL = 1.0
+#: Events that are counted although nobody may want their records: they make the account of the table exact.
+COUNTED = ("update", "delete")
+
+#: Seconds between questions whether the topics still exist.
+MONITOR_INTERVAL = 0.5
 
 
 def block_schema(definition: str, properties: Mapping[str, Sequence[str]], type_id: str = "") -> str:
@@ -63,17 +82,36 @@ class KineticaTable:
             client.close()
             raise _lost(error) from error
 
+    def join(self, following: Following) -> TableStream:
+        """Subscribe to table monitors that another process has created, and clears."""
+        client = KineticaClient(**self._settings.source)
+        try:
+            return TableStream(self._settings, client, following)
+        except KineticaError as error:
+            client.close()
+            raise _lost(error) from error
+
+    def reader(self) -> TableReader:
+        """What reads the table's rows."""
+        return KineticaReader(self._settings)
+
 
 class TableStream:
-    """An open subscription; closing it clears its monitors at the server."""
+    """An open subscription; closing it clears its monitors at the server, unless it has only joined another's."""
 
-    def __init__(self, settings: MonitorSettings, client: KineticaClient) -> None:
+    def __init__(
+        self, settings: MonitorSettings, client: KineticaClient, joined: Following | None = None
+    ) -> None:
         self._client = client
         self._table = settings.table
+        self._wanted = settings.events
         self._follows_inserts = "insert" in settings.events
+        self._counts: dict[str, ReferenceDecoder] = {}
+        self._linked = True  # whether the connection was never lost
         self._schemas: dict[str, str] = {}
         self._kinds: dict[str, str] = {}
         self._described: Described | None = None
+        self._followed: Described | None = None  # of the newest topic
         self._subscription: Subscription | None = None
         self._lost: str | None = None
         self._insert_topic = ""
@@ -87,10 +125,15 @@ class TableStream:
         self._retired: set[str] = set()
         self._closed = False
         self._ended = False  # whether we cleared our topics ourselves
-        self._listed = False  # whether the server has ever said that it knows our topic
-        self._asked_for_topic = 0.0
+        self._injected: deque[Received] = deque()
+        self._received_at: dict[str, float] = {}
+        self._drained_at = 0.0  # when nothing waited to be received
+        self._owned = joined is None
+        self._host = ""
+        self._listed: set[str] = set()  # topics that the server has ever said that it knows
+        self._asked_for_topic = self._checked = 0.0
         try:
-            self._open(settings)
+            self._subscribe(settings, joined or self._create(settings))
         except ValueError as error:
             self.close()
             raise SourceLost(f"table {settings.table}: {error}") from error
@@ -98,21 +141,26 @@ class TableStream:
             self.close()
             raise
 
-    def _open(self, settings: MonitorSettings) -> None:
+    def _create(self, settings: MonitorSettings) -> Following:
         described = self.describe()
-        self._described = described if self._follows_inserts else None
-        types = []
-        for event in settings.events:
+        schemas = {}
+        events = dict.fromkeys((*settings.events, *(COUNTED if self._follows_inserts else ())))
+        for event in events:
             monitor = self._client.create_table_monitor(self._table, event)
             self._kinds[monitor.topic_id] = event
-            if event == "insert":
-                self._insert_topic = monitor.topic_id
-                self._schemas[event] = described.schema
-                types.append(schema_type(described.schema))
-            else:
-                self._schemas[event] = block_schema(monitor.type_schema, {})
-                types.append(TableType.parse(monitor.type_schema))
-        host = self._client.monitor_host()
+            inserts = event == "insert"
+            schemas[event] = described.schema if inserts else block_schema(monitor.type_schema, {})
+        return Following(self._kinds, schemas, described if self._follows_inserts else None)
+
+    def _subscribe(self, settings: MonitorSettings, following: Following) -> None:
+        self._kinds, self._schemas = dict(following.topics), dict(following.schemas)
+        self._described = self._followed = following.described
+        self._insert_topic = next((topic for topic, kind in self._kinds.items() if kind == "insert"), "")
+        self._received_at = dict.fromkeys(self._schemas, time.monotonic())
+        found = {kind: schema_type(schema) for kind, schema in self._schemas.items()}
+        self._counts = {kind: ReferenceDecoder(t.columns) for kind, t in found.items() if kind != "insert"}
+        types = list(found.values())
+        host = self._host = self._client.monitor_host()
         port = settings.monitor_port or self._client.monitor_port()
         exact = topics_are_distinguishable(self._kinds, types)
         self._subscription = Subscription(host, port, self._kinds, exact_topics=exact)
@@ -121,10 +169,12 @@ class TableStream:
                 f"nothing answers at the monitor port {host}:{port} within {CONNECT_TIMEOUT:.0f} s; "
                 "check source.kinetica.monitor_port and that no firewall blocks it"
             )
+        # So that they are known to be listed, should they go at once.
+        self._check_topics()
 
     @property
     def schemas(self) -> Mapping[str, str]:
-        return self._schemas
+        return {kind: schema for kind, schema in self._schemas.items() if kind in self._wanted}
 
     @property
     def described(self) -> Described | None:
@@ -135,18 +185,56 @@ class TableStream:
         with self._lock:
             return (*self._kinds, *sorted(self._spare | self._retired))
 
+    @property
+    def following(self) -> Following | None:
+        with self._lock:
+            if self._closed:
+                return None
+            newest = self._new_topic if self._overlap is not None else self._insert_topic
+            topics = {
+                topic: kind for topic, kind in self._kinds.items() if kind != "insert" or topic == newest
+            }
+            return Following(topics, dict(self._schemas), self._followed)
+
+    def inject(self, received: Received) -> None:
+        self._injected.append(received)
+        self.wake()
+
+    def own(self, owned: bool = True) -> None:
+        self._owned = owned
+
+    def quiet(self, seconds: float) -> frozenset[str]:
+        now = time.monotonic()
+        if now > self._drained_at + seconds / 2:
+            return frozenset()
+        return frozenset(kind for kind, at in self._received_at.items() if now > at + seconds)
+
     def receive(self, timeout: float) -> list[Received | Switched]:
+        if self._injected:
+            received = self._injected.popleft()
+            self._received_at[received.kind] = time.monotonic()
+            if received.kind == "insert":
+                return [received]
+            return [
+                received._replace(rows=sum(self._count(received.kind, frame) for frame in received.frames))
+            ]
         if self._lost is not None:
             raise SourceLost(self._lost)
         assert self._subscription is not None
         out: list[Received | Switched] = []
+        frames = size = 0
         for item in self._subscription.receive(int(timeout * 1000)):
             if isinstance(item, Message):
                 out += self._message(item)
+                frames += len(item.frames) + 1
+                size += sum(map(len, item.frames))
             elif item is not Link.CONNECTED:
                 # Monitors do not survive their server, so a new connection may bring nothing for ever: begin anew
                 # once what has arrived is handed over.
+                self._linked = False
                 self._lost = "the connection to the monitor port was lost"
+        if frames < MAX_FRAMES and size < MAX_BYTES:  # else more may wait
+            self._drained_at = time.monotonic()
         if self._overlap is not None:
             out += self._finish_overlap(self._overlap, bool(out))
         return out
@@ -155,8 +243,9 @@ class TableStream:
         kind = self._kinds.get(message.topic)
         if kind is None:
             return []  # of a topic that was left
+        self._received_at[kind] = time.monotonic()
         if kind != "insert":
-            return [Received(kind, message.frames)]
+            return [Received(kind, message.frames, sum(self._count(kind, frame) for frame in message.frames))]
         if self._overlap is None:
             self._recent.append(message.frames)
             return [Received(kind, message.frames)]
@@ -164,6 +253,23 @@ class TableStream:
             return self._overlap.new(message.frames)
         self._recent.append(message.frames)
         return self._overlap.old(message.frames)
+
+    def _count(self, kind: str, frame: bytes) -> int:
+        """The rows that an update or a delete tells of; 0 if it cannot be read, which makes it a dead letter."""
+        try:
+            return next(
+                (int(value) for value in self._counts[kind].read(frame) if isinstance(value, (int, float))), 0
+            )
+        except FrameError:
+            return 0
+
+    @property
+    def checked(self) -> float:
+        return self._checked
+
+    @property
+    def emptied(self) -> bool:
+        return self._subscription is not None and self._subscription.emptied
 
     def _finish_overlap(self, overlap: Overlap, busy: bool) -> list[Received | Switched]:
         """Leave the old topic when the overlap is over."""
@@ -179,7 +285,8 @@ class TableStream:
             out = overlap.settle(quiet)
         if overlap.over:
             self._leave(self._insert_topic)
-            self._insert_topic, self._overlap = self._new_topic, None
+            with self._lock:
+                self._insert_topic, self._overlap = self._new_topic, None
             self._recent.clear()
         return out
 
@@ -197,10 +304,8 @@ class TableStream:
             info = self._client.show_table(self._table)
         except KineticaError as error:
             raise _lost(error) from error
-        schema = block_schema(info.type.definition, info.type.properties, info.type_id)
-        if schema == self._schemas.get("insert") and not self._spare and self._overlap is None:
-            self._check_topic(self._insert_topic)
-        return Described(info.type_id, schema)
+        self._check_topics()
+        return _described(info)
 
     def _clear_retired(self) -> None:
         for topic in sorted(self._retired):
@@ -208,22 +313,35 @@ class TableStream:
             with self._lock:
                 self._retired.discard(topic)
 
-    def _check_topic(self, topic: str) -> None:
-        """A table that is dropped and created again at once has its name and its type, but no topic any more."""
-        if time.monotonic() < self._asked_for_topic + MONITOR_INTERVAL:
+    def _check_topics(self) -> None:
+        """Topics go with their table and with their server, also where name, type and connection stay or come back."""
+        now = time.monotonic()
+        if now < self._asked_for_topic + MONITOR_INTERVAL:
             return
-        self._asked_for_topic = time.monotonic()
+        with self._lock:
+            topics = set(self._kinds)
+        if not topics:
+            return
+        self._asked_for_topic = now
         try:
-            known = any(monitor.topic_id == topic for monitor in self._client.show_table_monitors())
+            known = topics & {monitor.topic_id for monitor in self._client.show_table_monitors()}
         except RequestRefused:
-            return  # not allowed to ask
+            self._checked = now  # not allowed to ask
+            return
         except KineticaError as error:
             raise _lost(error) from error
-        if self._listed and not known and topic == self._insert_topic and not self._ended:
-            raise TableGone(
-                f"the monitor of table {self._table} is gone: the table was dropped and created again"
-            )
-        self._listed = known
+        if self._subscription is not None and self._client.monitor_host() != self._host:
+            raise SourceLost(f"the source failed over to {self._client.url}")
+        with self._lock:
+            gone = (self._listed & set(self._kinds)) - known
+        self._listed |= known
+        if gone and not self._ended:
+            if self._linked:
+                raise TableGone(
+                    f"the monitor of table {self._table} is gone: the table was dropped and created again"
+                )
+            raise SourceLost(f"the monitor of table {self._table} is gone: the server was restarted")
+        self._checked = now
 
     def renew(self) -> str:
         try:
@@ -251,10 +369,10 @@ class TableStream:
         with self._lock:
             self._spare.discard(topic)
             self._kinds[topic] = "insert"
+            self._overlap, self._new_topic = Overlap(self._recent), topic
+            self._schemas["insert"], self._followed = described.schema, described
         self._subscription.exact_topics = topics_are_distinguishable(self._kinds, types)
-        self._overlap, self._new_topic = Overlap(self._recent), topic
         self._quiet_since = self._waiting_since = time.monotonic()
-        self._schemas["insert"] = described.schema
         self._subscription.add(topic)
 
     def reread(
@@ -280,8 +398,7 @@ class TableStream:
 
     def end(self) -> None:
         self._ended = True
-        for topic in self.topics:
-            _clear(self._client, topic)
+        self._clear_topics()
 
     def wake(self) -> None:
         if self._subscription is not None:
@@ -292,9 +409,54 @@ class TableStream:
             self._subscription.close()
         with self._lock:
             self._closed = True
-        for topic in self.topics:
-            _clear(self._client, topic)
+        self._clear_topics()
         self._client.close()
+
+    def _clear_topics(self) -> None:
+        for topic in self.topics if self._owned else ():
+            _clear(self._client, topic)
+
+
+class KineticaReader:
+    """Reads a table over connections of its own."""
+
+    def __init__(self, settings: MonitorSettings) -> None:
+        self._client = KineticaClient(**settings.source)
+        self._table = settings.table
+
+    def described(self) -> Described:
+        return _described(self._show(sizes=False))
+
+    def size(self) -> int:
+        size = self._show(sizes=True).size
+        assert size is not None
+        return size
+
+    def _show(self, sizes: bool) -> TableInfo:
+        try:
+            return self._client.show_table(self._table, sizes=sizes)
+        except KineticaError as error:
+            raise _lost(error) from error
+
+    def page(self, expression: str, column: str, limit: int, descending: bool = False) -> Page:
+        try:
+            page = self._client.get_records(
+                self._table, expression=expression, sort_by=column, descending=descending, limit=limit
+            )
+            # The properties do not come with the rows: they are of the same type if its id is.
+            described = self.described()
+        except KineticaError as error:
+            raise _lost(error) from error
+        if page.type_id != described.type_id:
+            raise SourceLost(f"table {self._table} was altered while it was read")
+        return Page(page.records, described, page.total)
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _described(info: TableInfo) -> Described:
+    return Described(info.type_id, block_schema(info.type.definition, info.type.properties, info.type_id))
 
 
 def _literal(value: object) -> str:

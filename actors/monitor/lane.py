@@ -73,6 +73,7 @@ class Lane:
         cursor: Position,
         window_bytes: int = DEFAULT_WINDOW_BYTES,
         backoff: Backoff | None = None,
+        rewound: bool = False,
     ) -> None:
         self.feed = feed
         self.sink = sink
@@ -89,6 +90,8 @@ class Lane:
         self._flights: OrderedDict[BlockId, _Flight] = OrderedDict()
         self._read_at = cursor
         self._bytes = 0
+        #: Whether what the writer remembers is of the time before a rewind, and so to be sent again.
+        self._rewound = rewound
 
     @property
     def in_flight(self) -> int:
@@ -122,7 +125,7 @@ class Lane:
         if session != self.session or self.state is not LaneState.ATTACHING:
             return False
         self.state, self.problem = LaneState.OPEN, None
-        if durable is None or durable <= self.cursor:
+        if durable is None or durable <= self.cursor or self._rewound:
             return False
         self.cursor = self._read_at = durable
         return True
@@ -152,6 +155,7 @@ class Lane:
         if session != self.session or flight is None or flight.acked:
             return False
         flight.acked = True
+        self._rewound = False  # the writer remembers this block now
         self._failures = 0
         self.problem = None
         moved = False
@@ -210,12 +214,12 @@ class Lane:
         stopped = self.aborted is not None or self.state is LaneState.PARKED
         self.aborted = None
         if self.state is LaneState.PARKED:
-            self.rewind(self.cursor)
+            self.rewind(self.cursor, self._rewound)
         return stopped
 
-    def rewind(self, cursor: Position) -> None:
-        """Begin anew, at once, from `cursor`."""
-        self.cursor = cursor
+    def rewind(self, cursor: Position, again: bool = False) -> None:
+        """Begin anew, at once, from `cursor`; `again`: whatever the writer remembers to have made durable."""
+        self.cursor, self._rewound = cursor, again
         self._failures, self._not_before = 0, 0.0
         self._reset(LaneState.DETACHED, None)
 

@@ -19,6 +19,7 @@ import msgpack
 
 from actors.batch import Rejected
 from actors.block import Block, BlockId
+from actors.monitor import accounts
 
 if TYPE_CHECKING:
     from actors.monitor.spool import Position
@@ -76,29 +77,30 @@ def add(db: sqlite3.Connection, block: BlockId, time: int, reject: Rejected) -> 
     )
 
 
-def count(db: sqlite3.Connection) -> int:
-    """How many are not done."""
-    (found,) = db.execute("SELECT count(*) FROM dead_letter WHERE state <> 'done'").fetchone()
-    return int(found)
-
-
 def _now() -> int:
     return clock.time_ns() // 100
 
 
 class DeadLetters:
-    """The dead letters of a spool; `transaction` gives its database."""
+    """The dead letters of a spool; `transaction` gives its database, `mine` is the condition of what is its own."""
 
-    def __init__(self, transaction: Callable[[], AbstractContextManager[sqlite3.Connection]]) -> None:
+    def __init__(
+        self, transaction: Callable[[], AbstractContextManager[sqlite3.Connection]], mine: str = "1"
+    ) -> None:
         self._transaction = transaction
+        self._mine = mine
 
     def list(self, limit: int) -> tuple[dict[str, int], list[DeadLetter]]:
         """How many there are in each state, and the first `limit`, those to be delivered before those done."""
         with self._transaction() as db:
-            totals = dict(db.execute("SELECT state, count(*) FROM dead_letter GROUP BY state").fetchall())
+            totals = dict(
+                db.execute(
+                    f"SELECT state, count(*) FROM dead_letter WHERE {self._mine} GROUP BY state"
+                ).fetchall()
+            )
             rows = db.execute(
                 f"SELECT {_COLUMNS.replace('frame', 'zeroblob(0)')} FROM dead_letter d"
-                " JOIN schema s ON s.id = d.schema"
+                f" JOIN schema s ON s.id = d.schema WHERE {self._mine}"
                 " ORDER BY state = 'done', feed, epoch, offset LIMIT ?",
                 (limit,),
             ).fetchall()
@@ -123,7 +125,7 @@ class DeadLetters:
         """
         with self._transaction() as db:
             (last,) = db.execute("SELECT coalesce(max(run), 0) FROM dead_letter").fetchone()
-            begin = "UPDATE dead_letter SET state = 'replaying', run = ? WHERE state = 'waiting'"
+            begin = f"UPDATE dead_letter SET state = 'replaying', run = ? WHERE state = 'waiting' AND {self._mine}"
             if records is None:
                 db.execute(begin, (last + 1,))
             else:
@@ -140,7 +142,7 @@ class DeadLetters:
             return dict(
                 db.execute(
                     "SELECT feed, min(run) FROM dead_letter"
-                    " WHERE state = 'replaying' AND state <> 'done' GROUP BY feed"
+                    f" WHERE state = 'replaying' AND state <> 'done' AND {self._mine} GROUP BY feed"
                 ).fetchall()
             )
 
@@ -176,7 +178,7 @@ class DeadLetters:
     def settle(self, feed: str, run: int, behind: Position, rejects: Iterable[tuple[int, Rejected]]) -> bool:
         """Note what became of a run: `rejects`, (epoch, reject), wait again; others before `behind` are done.
 
-        Returns whether the run is over.
+        One that some sink rejects again counts for every sink as it did before. Returns whether the run is over.
         """
         again = [(reject.reason, _now(), feed, run, epoch, reject.offset) for epoch, reject in rejects]
         with self._transaction() as db:
@@ -185,10 +187,10 @@ class DeadLetters:
                 f" WHERE {_OF_RUN} AND (epoch, offset) = (?, ?)",
                 again,
             )
-            db.execute(
-                f"UPDATE dead_letter SET state = 'done' WHERE {_OF_RUN} AND (epoch, offset) < (?, ?)",
-                (feed, run, *behind),
-            )
+            done = f"{_OF_RUN} AND (epoch, offset) < (?, ?)"
+            which = f"SELECT epoch, offset FROM dead_letter WHERE {done}"
+            accounts.replayed(db, feed, which, (feed, run, *behind))
+            db.execute(f"UPDATE dead_letter SET state = 'done' WHERE {done}", (feed, run, *behind))
             left = db.execute(f"SELECT 1 FROM dead_letter WHERE {_OF_RUN} LIMIT 1", (feed, run)).fetchone()
         return left is None
 

@@ -10,12 +10,19 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.errors import SpoolError, SpoolInUse
+from actors.monitor.changelog import ChangeLog
+from actors.monitor.continuity import Before
 from actors.monitor.dispatch import Dispatcher
+from actors.monitor.gaplog import GapLog, SourceAccount
+from actors.monitor.healer import Healer
 from actors.monitor.kinetica import KineticaTable
+from actors.monitor.place import on_this_host
 from actors.monitor.receiver import Receiver
-from actors.monitor.settings import MonitorSettings
+from actors.monitor.replicator import Partner, Replicator, SharedTable
+from actors.monitor.settings import MonitorSettings, Predecessor
 from actors.monitor.source import Source
-from actors.monitor.spool import Spool
+from actors.monitor.spool import Frozen, Position, Spool
+from actors.monitor.standing import Standing
 from actors.monitor.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -23,8 +30,17 @@ log = logging.getLogger(__name__)
 #: Seconds that a thread may take to end: the last rows are received first.
 JOIN_TIMEOUT = 25.0
 
+#: Part of a spool's bound up to which it keeps blocks that every sink has: they must never cause a pause.
+RETAINED_PART = 0.5
+
+#: Latest gaps among which those are shown that are not healed.
+GAPS = 1000
+
 #: Seconds to wait for a spool whose former owner is still dying.
 LOCK_PATIENCE = 10.0
+
+#: Why a drainer keeps what its spool received after the table's monitor had started elsewhere.
+RECEIVED_ELSEWHERE = "received after the table's monitor had moved to another host, which received it too"
 
 
 class Monitor:
@@ -34,40 +50,140 @@ class Monitor:
         self._settings = settings
         self._transport = transport
         self._source = source or KineticaTable(settings)
+        self._log: ChangeLog | None = None
+        self._partner: tuple[SharedTable, Partner, int] | None = None
+        self._replicator: Replicator | None = None
         self._spool: Spool | None = None
         self._receiver: Receiver | None = None
         self._dispatcher: Dispatcher | None = None
+        self._gaps: GapLog | None = None
+        self._healer: Healer | None = None
         self._threads: dict[str, threading.Thread] = {}
         self._failure: str | None = None
         self._intake = True
+        self._predecessor: Predecessor | None = None
         self._stopped = threading.Event()
 
-    def start(self, intake: bool = True) -> None:
-        """Open the spool, deliver what it holds, and receive unless `intake` is false."""
+    def pair(self, source: SharedTable, partner: Partner, term: int) -> None:
+        """Receive from `source`, and keep `partner` able to take over; `term` is the incarnation. Before the start."""
+        self._source, self._log, self._partner = source, ChangeLog(), (source, partner, term)
+
+    def start(self, intake: bool = True, predecessor: Predecessor | None = None) -> None:
+        """Open the spool, deliver what it holds, and receive unless `intake` is false.
+
+        `predecessor` is the monitor that had the table last, if its spool is another one.
+        """
         self._intake = intake
+        self._predecessor = predecessor
         self._thread("open", self._open)
 
     def _open(self) -> None:
+        if self._partner is None:
+            Standing.forget(on_this_host(self._settings.spool))
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
-                spool = Spool(self._settings.spool)
+                spool = Spool(
+                    on_this_host(self._settings.spool),
+                    self._settings.table,
+                    self._settings.retain,
+                    int(self._settings.max_bytes * RETAINED_PART),
+                    self._log,
+                )
                 break
             except SpoolInUse:
                 if time.monotonic() >= deadline or self._stopped.wait(0.1):
                     raise
         settings = self._settings
         abort = settings.on_decode_failure == "abort"
-        self._dispatcher = Dispatcher(spool, settings.sinks, self._transport, settings.window_bytes, abort)
-        self._receiver = Receiver(settings, self._source, spool, self._dispatcher.notify)
+        drain = settings.drain
+        self._prepare(spool)
+        self._dispatcher = Dispatcher(
+            spool,
+            settings.sinks,
+            self._transport,
+            settings.window_bytes,
+            abort,
+            drain.absent_sinks if drain else (),
+        )
+        self._gaps = GapLog(spool.transaction, settings.table)
+        receiver = self._receiver = Receiver(
+            settings,
+            self._source,
+            spool,
+            self._dispatcher.notify,
+            self._dispatcher.drop,
+            self._gaps,
+            self._before(spool),
+        )
+        self._healer = Healer(
+            settings, self._source, spool, self._gaps, receiver.continuity, receiver.handover
+        )
+        self._thread("dispatch", self._dispatch)
+        if drain:
+            self._dispatcher.replay()
         self._spool = spool
-        self._thread("dispatch", self._dispatcher.run)
+        if self._log is not None and self._partner is not None:
+            self._replicator = Replicator(
+                spool,
+                self._log,
+                *self._partner,
+                linger=settings.limits.linger,
+                gaps=GapLog(spool.transaction, settings.table),
+                committed=self._dispatcher.notify,
+                superseded=self._dispatcher.supersede,
+            )
+            self._thread("replicate", self._replicator.run)
         if self._intake:
-            self._thread("receive", self._receiver.run)
+            self._thread("receive", receiver.run)
+            self._thread("heal", self._healer.run)
         else:
-            self._receiver.state = "stopped"
-            receiver = self._receiver
+            receiver.state = "stopped"
             self._thread("release", lambda: receiver.release(self._stopped))
+
+    def _before(self, spool: Spool) -> list[Before]:
+        """What was before this spool was made, and is not in it."""
+        found = [
+            Before(f"the spool was damaged: {damage.why}", damage.time, f"it is kept as {damage.file}")
+            for damage in spool.damages()[-1:]
+        ]
+        if (before := self._predecessor) is not None:
+            note = f"what was not delivered is held on host {before.host}"
+            found.append(Before(f"host {before.host} is gone", (before.epoch or 0) / 1000, note))
+        return found
+
+    def _prepare(self, spool: Spool) -> None:
+        """Note in the spool what its place among other spools of the table means."""
+        settings, before = self._settings, self._predecessor
+        if settings.drain:
+            if settings.drain.last_epoch is not None:
+                for feed in spool.feeds():
+                    later = Position(settings.drain.last_epoch + 1)
+                    spool.freeze(feed, Frozen(later, RECEIVED_ELSEWHERE))
+            return
+        spool.join(settings.sinks, newest=settings.new_sinks == "newest")
+        for feed in spool.feeds():
+            frozen = spool.frozen(feed)
+            if frozen and frozen.why == RECEIVED_ELSEWHERE:  # the table is back
+                spool.resume(feed)
+        if before is not None and before.epoch > spool.last_epoch():
+            gaps = GapLog(spool.transaction, settings.table)
+            cause = f"host {before.host} is gone"
+            log.warning("%s: %s; receiving here", settings.table, cause)
+            gap = gaps.open(cause, before.heard, time.time())
+            gaps.close(
+                gap, "unhealed", None, f"what the spool on {before.host} has of it comes when it is back"
+            )
+            spool.succeed(settings.table, before.epoch, before.topics)
+
+    def _dispatch(self) -> None:
+        assert self._dispatcher is not None
+        self._dispatcher.run()
+        if self._dispatcher.stale and self._partner is not None and self._partner[0].stream is not None:
+            self._partner[0].stream.own(False)  # the newer monitor follows the same topics
+        if self._dispatcher.stale and not self._stopped.is_set():
+            # Nobody may be left who could end this process, and its spool is waited for.
+            threading.Thread(target=self.stop, daemon=True).start()
 
     def _thread(self, name: str, work: Callable[[], None]) -> None:
         def run() -> None:
@@ -119,16 +235,42 @@ class Monitor:
     def stop_intake(self) -> None:
         """Stop receiving; go on delivering."""
         self._intake = False
+        if self._healer is not None:
+            self._healer.stop()
         if self._receiver is not None:
             self._receiver.stop()
 
-    def stop(self) -> None:
-        """Stop receiving and delivering, save cursors, release the spool."""
+    def reconcile(self, timeout: float = 60.0) -> SourceAccount:
+        """Audit the table now, and fetch what is missing; returns the account then, or at the timeout in seconds.
+
+        Raises :class:`SpoolError` while the spool is not open.
+        """
+        if self._healer is None:
+            raise SpoolError("the spool is not open yet; try again")
+        return self._healer.reconcile(timeout)
+
+    @property
+    def gaps(self) -> GapLog:
+        """Raises :class:`SpoolError` while the spool is not open."""
+        if self._gaps is None:
+            raise SpoolError("the spool is not open yet; try again")
+        return self._gaps
+
+    def finish_intake(self) -> None:
+        """Stop receiving, and wait until what came is on disk."""
         self._stopped.set()
         self.stop_intake()
         self._join("open")  # which may start the others
         self._join("receive")
+        self._join("heal")
         self._join("release")
+        if self._replicator is not None:
+            self._replicator.stop()
+        self._join("replicate")
+
+    def stop(self) -> None:
+        """Stop receiving and delivering, save cursors, release the spool."""
+        self.finish_intake()
         if self._dispatcher is not None:
             self._dispatcher.stop()
         self._join("dispatch")
@@ -151,12 +293,43 @@ class Monitor:
             return {"state": "starting", "problem": None}
         return {
             "state": "frozen" if receiver.frozen and receiver.state == "receiving" else receiver.state,
-            "problem": receiver.problem or receiver.frozen,
+            "problem": receiver.problem or receiver.frozen or _set_aside(spool),
             "epoch": receiver.epoch,
             "received": receiver.received,
             "last_received": receiver.last_received,
             "reconnects": receiver.reconnects,
             "spool_bytes": spool.bytes,
             "dead_letters": spool.dead_letters(),
+            "standby": self._replicator.status() if self._replicator is not None else None,
+            "topics": spool.topics(),
+            # Of a drainer: whether it has delivered all that may be delivered.
+            "drained": bool(self._settings.drain)
+            and dispatcher.done
+            and not spool.in_doubt(self._settings.table),
+            "dropped": sum(account.dropped for account in spool.accounts()),
             "lanes": [asdict(lane) for lane in dispatcher.report()],
+            **(self._healer.report() if self._healer else {}),
         }
+
+    def conservation(self) -> dict[str, Any]:
+        """What became of every record at every sink, counted afresh, and what is known of the source."""
+        return {
+            "accounts": [account.shown() for account in self.spool.audit()],
+            "source": _shown(self.gaps.account()),
+            "gaps": [asdict(gap) for gap in self.gaps.latest(GAPS) if gap.state != "healed"],
+        }
+
+
+def _shown(source: SourceAccount) -> dict[str, Any]:
+    return {**asdict(source), "expected": source.expected}
+
+
+def _set_aside(spool: Spool) -> str | None:
+    """Tell of a damaged database as long as it is there."""
+    for damage in reversed(spool.damages()):
+        if (spool.directory / damage.file).exists():
+            return (
+                f"a damaged spool was set aside ({damage.why}): {spool.directory / damage.file}; what it held and was"
+                " not delivered is missing; move it away when you have looked at it"
+            )
+    return None

@@ -10,6 +10,34 @@ from actors.monitor.grouping import BlockLimits
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The monitor that had the table before, on a host that is out of reach: its last epoch, and its topics.
+
+    `heard` is when it surely still received, in seconds since 1970.
+    """
+
+    host: str
+    epoch: int
+    heard: float
+    topics: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """What makes a monitor a drainer: it receives nothing and delivers what its spool holds.
+
+    Attributes:
+        host: where the spool is.
+        absent_sinks: sinks of the spool that the pipeline has no more; what they do not have is kept.
+        last_epoch: what is of later epochs is kept, as the table's monitor elsewhere has received it too.
+    """
+
+    host: str
+    absent_sinks: tuple[str, ...] = ()
+    last_epoch: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MonitorSettings:
     """One table's monitor.
 
@@ -20,15 +48,24 @@ class MonitorSettings:
         sinks: names of the sinks that every feed goes to.
         source: keyword arguments of :class:`protocols.kinetica.client.KineticaClient`; holds credentials.
         monitor_port: port of the table-monitor publisher; None asks the server.
-        spool: the spool's directory.
+        spool: the spool's directory; ``${NAME}`` in it is an environment variable of the monitor's host.
         max_bytes: payload bytes in the spool at which receiving pauses.
         min_free: free bytes of the spool's file system below which receiving pauses.
+        when_full: what follows then: ``pause``, or ``drop_oldest`` undelivered blocks and go on.
+        retain: seconds for which the spool keeps blocks that every sink has.
+        new_sinks: where a sink that is new to the table begins: at the ``oldest`` block here, or behind the ``newest``.
         limits: when a block is closed.
         window_bytes: unacknowledged payload bytes per feed and sink.
+        max_memory: bytes of its own memory above which the monitor's process starts afresh.
         on_decode_failure: ``skip`` sends records that do not decode to the dead letters, ``abort`` stops at them.
         contract: what follows when the table is altered: ``evolve``, ``freeze`` or ``discard_columns``.
         ambiguous: what becomes of records that may be of the type before or after: ``reject``, ``old`` or ``new``.
-        increasing_column: a column whose values identify rows, to read ambiguous ones from the table again.
+        increasing_column: a column whose values increase from row to row, to read rows from the table that are
+            missing or ambiguous.
+        start: what of a table comes first: changes from ``now`` on, or its rows (``snapshot``) and then the changes.
+        audit: seconds between audits of the table's size.
+        drain: of a drainer, what it is to do.
+        standby: whether the table has a standby.
     """
 
     pipeline: str
@@ -46,3 +83,11 @@ class MonitorSettings:
     contract: str = "evolve"
     ambiguous: str = "reject"
     increasing_column: str | None = None
+    when_full: str = "pause"
+    retain: float = 0.0
+    new_sinks: str = "oldest"
+    max_memory: int = 1 << 30
+    start: str = "now"
+    audit: float = 5.0
+    drain: Drain | None = None
+    standby: bool = False

@@ -15,10 +15,11 @@ class TableGone(SourceLost):
 
 
 class Received(NamedTuple):
-    """Frames of one event kind, in the order they were published."""
+    """Frames of one event kind, in the order they were published; `rows` is how many rows were updated or deleted."""
 
     kind: str
     frames: Sequence[bytes]
+    rows: int = 0
 
 
 class Switched(NamedTuple):
@@ -37,13 +38,15 @@ class Described(NamedTuple):
 class Stream(Protocol):
     """An open source: the changes of one table from now on.
 
+    Where inserts are followed, updates and deletes are handed out too, to be counted, whoever wants their records.
+
     Used by one thread, but for :meth:`describe`, :meth:`renew`, :meth:`discard` and :meth:`wake`, which another may
     call.
     """
 
     @property
     def schemas(self) -> Mapping[str, str]:
-        """Event kind -> schema of its records, as blocks carry it."""
+        """Event kind -> schema of its records, as blocks carry it; those of other kinds are only counted."""
 
     @property
     def described(self) -> Described | None:
@@ -52,6 +55,14 @@ class Stream(Protocol):
     @property
     def topics(self) -> Sequence[str]:
         """What was created at the source, to be cleared there by whoever comes after a crash."""
+
+    @property
+    def emptied(self) -> bool:
+        """Whether the last :meth:`receive` left nothing waiting that had come."""
+
+    @property
+    def checked(self) -> float:
+        """When (monotonic) the source was asked last, by :meth:`describe`, and still knew all the topics."""
 
     def receive(self, timeout: float) -> list[Received | Switched]:
         """What arrived, waiting up to `timeout` seconds. Raises :class:`SourceLost`."""
@@ -86,8 +97,70 @@ class Stream(Protocol):
         """Stop receiving and clear what was created at the source."""
 
 
+class Following(NamedTuple):
+    """What a stream is subscribed to: topic -> event kind (of inserts the newest topic only), the schema of each kind,
+    and the type of inserted rows."""
+
+    topics: Mapping[str, str]
+    schemas: Mapping[str, str]
+    described: Described | None
+
+
+class SharedStream(Stream, Protocol):
+    """A stream that a second process can join."""
+
+    @property
+    def following(self) -> Following | None:
+        """What another has to subscribe to in order to receive the same; None when it is closed."""
+
+    def inject(self, received: Received) -> None:
+        """Hand out `received` next. May be called from any thread."""
+
+    def quiet(self, seconds: float) -> frozenset[str]:
+        """The kinds of which nothing came for so long, nor waits to be received. May be called from any thread."""
+
+    def own(self, owned: bool = True) -> None:
+        """See to the topics from now on, which another process created; or leave them to another."""
+
+
+class Page(NamedTuple):
+    """Rows of a table as they are now, and their type; `total` rows there are that were asked for."""
+
+    rows: Sequence[bytes]
+    described: Described
+    total: int
+
+
+class TableReader(Protocol):
+    """Reads a table as it is now. Every method raises :class:`SourceLost`, :class:`TableGone`."""
+
+    def described(self) -> Described:
+        """The type of the table's rows."""
+
+    def size(self) -> int:
+        """How many rows there are."""
+
+    def page(self, expression: str, column: str, limit: int, descending: bool = False) -> Page:
+        """The first rows, up to `limit`, that satisfy `expression`, in the order of `column`."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
 class Source(Protocol):
     """Where a table's changes come from."""
 
+    def reader(self) -> TableReader:
+        """What reads the table's rows. Sends nothing yet."""
+
     def open(self, stale_topics: Iterable[str]) -> Stream:
         """Subscribe, after clearing what a killed process left behind. Raises :class:`SourceLost`."""
+
+
+class SharedSource(Source, Protocol):
+    """A source whose streams a second process can join."""
+
+    def open(self, stale_topics: Iterable[str]) -> SharedStream: ...
+
+    def join(self, following: Following) -> SharedStream:
+        """Subscribe to what another process follows. Raises :class:`SourceLost`."""

@@ -20,7 +20,7 @@ import msgpack
 import orjson
 
 from actors.batch import Rejected
-from actors.block import Block
+from actors.block import Block, BlockId
 from actors.codec.exact import ReferenceDecoder
 from actors.monitor.asker import TypeAsker
 from actors.monitor.grouping import BlockBuilder
@@ -73,6 +73,8 @@ class TypeWatch:
         self._row_at = time.monotonic()
         self._dropped = False
         self._keep: list[str] | None = None
+        #: Blocks of rows that were read from the table: of their own schema for sure, and of no place in the stream.
+        self._recovered: list[BlockId] = []
         self._begin()
         self._asker = TypeAsker(stream, self._current, self._end)
 
@@ -105,6 +107,16 @@ class TypeWatch:
     def received(self) -> None:
         """Rows were received."""
         self._row_at = time.monotonic()
+
+    def accepts(self, described: Described) -> bool:
+        """Whether rows of that type may be appended now."""
+        return not self._pending and described.type_id == self._current.type_id
+
+    def recovered(self, blocks: Iterable[Block]) -> None:
+        """These blocks were read from the table."""
+        held = self._spool.held(self._feed)
+        self._recovered = [id for id in self._recovered if held is None or id[1:] >= held]
+        self._recovered += [block.id for block in blocks]
 
     def poke(self) -> None:
         """Blocks were committed: ask soon."""
@@ -193,9 +205,12 @@ class TypeWatch:
         of them are, for sure, the last `proven_back` rows.
         """
         new = steps[-1]
+        held = self._spool.held_blocks(self._feed)
+        sure = [block for block in held if block.id in self._recovered]
         rows = [
             (block, i, frame)
-            for block in self._spool.held_blocks(self._feed)
+            for block in held
+            if block.id not in self._recovered
             for i, frame in enumerate(msgpack.unpackb(block.payload))
         ]
         frames = [frame for _, _, frame in rows]
@@ -234,7 +249,7 @@ class TypeWatch:
             "first_ambiguous": _origin(*rows[min(ambiguous)][:2]) if ambiguous else None,
         }
         seen = (new.schema, self._keep)
-        blocks = _reblock(labelled, hold)
+        blocks = sorted([*_reblock(labelled, hold), *sure], key=lambda block: block.id)
         self._spool.settle(self._feed, blocks, rejects, hold, frozen, seen, self._news(event))
         self._committed((self._feed, self._announce.feed))
         log.warning("%s altered: %s", self._feed, event)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -13,8 +14,9 @@ from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
 from actors.errors import ActorError, NotAttached
 from actors.monitor.grouping import BlockLimits
+from actors.monitor.keys import NotIncreasing
 from actors.monitor.settings import MonitorSettings
-from actors.monitor.source import Received, SourceLost
+from actors.monitor.source import Described, Received, SourceLost
 from actors.monitor.transport import Task
 from actors.writer.reorder import ReorderBuffer
 
@@ -174,6 +176,8 @@ class FakeStream:
         self.schemas: Mapping[str, str] = dict.fromkeys(kinds, "{}")
         self.topics = topics
         self.described = None  # a type that can never change
+        self.emptied = True
+        self.checked = math.inf
         self.closed = False
         self._items: list[Received | SourceLost] = []
         self._changed = threading.Condition()
@@ -207,8 +211,27 @@ class FakeStream:
     def end(self) -> None:
         self.ended = True
 
+    def describe(self) -> None:
+        """It can never change."""
+
+    def wake(self) -> None:
+        pass
+
     def close(self) -> None:
         self.closed = True
+
+
+class FakeReader:
+    """A table that cannot be read by any column."""
+
+    def described(self) -> Described:
+        raise NotIncreasing("this table is none")
+
+    def size(self) -> int:
+        return 0
+
+    def close(self) -> None:
+        pass
 
 
 class FakeSource:
@@ -226,3 +249,6 @@ class FakeSource:
             raise result
         self.opened.append(result)
         return result
+
+    def reader(self) -> FakeReader:
+        return FakeReader()

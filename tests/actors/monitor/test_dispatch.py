@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import random
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import msgpack
 import pytest
 
 from actors.backoff import Backoff
 from actors.batch import Rejected
 from actors.block import Block, BlockId
-from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, StaleOwner
+from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, NotRetained, SpoolFull, StaleOwner
 from actors.monitor import dispatch, lane
+from actors.monitor.accounts import Outcome
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.spool import Position, Spool
 from actors.monitor.transport import DecoderFailed, Task
@@ -111,7 +116,8 @@ def test_everything_arrives_in_order_whatever_fails(spool: Spool, start: Start, 
             assert spool.cursor(sink, feed) == Position(2, 100)
     reports = dispatcher.report()
     assert [(r.sink, r.feed) for r in reports] == [(s, f) for s in ("a", "b") for f in feeds]
-    assert all(r.in_flight == 0 and r.delivered >= 300 and r.state == "open" for r in reports)
+    assert all(r.in_flight == 0 and r.state == "open" for r in reports)
+    assert all(a.received == a.delivered == 300 and not a.unexplained for a in spool.audit())
     assert left["faults"] < 60
 
 
@@ -186,6 +192,28 @@ def test_a_newer_owner_ends_the_dispatcher(spool: Spool, start: Start) -> None:
     assert spool.cursor("a", "t") == Position()
 
 
+def test_what_became_of_a_block_counts_once_its_cursor_passes(spool: Spool, start: Start) -> None:
+    transport = FakeTransport(threads=0)
+    held = blocks(0, 2)
+    spool.append(held)
+    dispatcher = start(transport, ("a",))
+
+    def call(number: int) -> None:
+        wait_for(lambda: len(transport.calls) > number)
+        transport.calls.pop(number)()
+
+    transport.rejects = {held[1].id: (Rejected(7, "bad", b"frame"),)}
+    for number in (0, 0, 0, 1):  # attached, both written in order, the second acknowledged
+        call(number)
+    wait_for(lambda: dispatcher.report()[0].in_flight == 2)
+    assert spool.dead_letters() == 0
+    call(0)
+    wait_for(lambda: spool.cursor("a", "t") == Position(1, 10))
+    assert spool.dead_letters() == 1
+    (account,) = spool.audit()
+    assert (account.received, account.delivered, account.dead_letters, account.pending) == (10, 9, 1, 0)
+
+
 def test_rejects_become_dead_letters(spool: Spool, start: Start) -> None:
     transport = FakeTransport()
     two = blocks(0, 2)
@@ -194,6 +222,19 @@ def test_rejects_become_dead_letters(spool: Spool, start: Start) -> None:
     dispatcher = start(transport, ("a", "b"))
     wait_for(lambda: delivered(dispatcher) and not spool.bytes)
     assert spool.dead_letters() == 1
+
+
+def test_a_reject_of_a_sink_gets_its_frame_from_the_block(spool: Spool, start: Start) -> None:
+    transport = FakeTransport()
+    frames = [bytes([n]) * 3 for n in range(5)]
+    block = Block("t", 1, 5, 5, 5, "avro", "{}", msgpack.packb(frames))
+    transport.rejects[block.id] = (Rejected(7, "too large", b""), Rejected(9, "too large", b""))
+    spool.append([block])
+    dispatcher = start(transport)
+    wait_for(lambda: delivered(dispatcher) and not spool.bytes)
+    with closing(sqlite3.connect(spool.directory / "spool.db")) as db:
+        letters = db.execute("SELECT offset, reason, frame FROM dead_letter ORDER BY offset").fetchall()
+    assert letters == [(7, "too large", frames[2]), (9, "too large", frames[4])]
 
 
 def test_stopping_saves_what_was_acknowledged(
@@ -205,7 +246,8 @@ def test_stopping_saves_what_was_acknowledged(
     dispatcher = Dispatcher(spool, ("a",), transport)
     thread = threading.Thread(target=dispatcher.run)
     thread.start()
-    wait_for(lambda: delivered(dispatcher))
+    sent = transport.delivered
+    wait_for(lambda: len(sent.get(("a", "t"), ())) == 3 and not dispatcher.report()[0].in_flight)
     assert spool.cursor("a", "t") == Position()
     dispatcher.stop()
     thread.join(DEADLINE)
@@ -383,13 +425,12 @@ def kill_letters(spool: Spool, *offsets: int) -> None:
     """Blocks of `t` that went to both sinks, but for these records."""
     held = blocks(0, 4)
     spool.append(held)
-    rejects = [
-        (each.id, each.time, Rejected(n, "bad", b"frame"))
-        for each in held
-        for n in offsets
-        if each.offset <= n < each.end
-    ]
-    spool.advance({("a", "t"): Position(1, 20), ("b", "t"): Position(1, 20)}, {"t": Position(1, 20)}, rejects)
+    end, outcomes = Position(1, 20), []
+    for each in held:
+        rejects = tuple(Rejected(n, "bad", b"frame") for n in offsets if each.offset <= n < each.end)
+        outcomes += [Outcome(sink, each.id, each.time, rejects) for sink in "ab"]
+    spool.open_accounts("ab")
+    spool.advance({("a", "t"): end, ("b", "t"): end}, {"t": end}, outcomes)
 
 
 def test_a_replay_goes_to_every_sink_in_order_and_is_done_when_all_have_it(
@@ -451,3 +492,141 @@ def test_an_interrupted_replay_goes_on_with_the_next_dispatcher(spool: Spool, st
     start(transport, ("a", "b"))
     wait_for(lambda: spool.letters.list(9)[0] == {"done": 2})
     assert [block.offset for block in transport.in_order("a", "t!replay")] == [1, 18]
+
+
+# -- going back, and no room ------------------------------------------------------------------------------------
+
+
+def test_a_rewound_sink_gets_again_what_is_kept_though_its_writer_remembers(
+    spool: Spool, start: Start
+) -> None:
+    spool.retention.seconds = 1e10
+    transport = FakeTransport()
+    spool.append(blocks(0, 8))
+    dispatcher = start(transport, ("a", "b"))
+    wait_for(lambda: delivered(dispatcher))
+    assert dispatcher.rewind("a", 17) == {"t": (Position(1, 15), 25)}
+    wait_for(lambda: len(transport.delivered["a", "t"]) == 13 and delivered(dispatcher))
+    assert transport.delivered["a", "t"] == blocks(0, 8) + blocks(3, 5)
+    assert transport.delivered["b", "t"] == blocks(0, 8)
+    wait_for(lambda: spool.cursor("a", "t") == Position(1, 40))
+    spool.retention.prune(0)
+    with pytest.raises(NotRetained):
+        dispatcher.rewind("a", 17)
+
+
+def test_a_rewind_survives_the_monitor_and_failures_before_the_first_block(
+    spool: Spool, start: Start
+) -> None:
+    spool.retention.seconds = 1e10
+    transport = FakeTransport()
+    spool.append(blocks(0, 8))
+    first = Dispatcher(spool, ("a",), transport)
+    thread = threading.Thread(target=first.run)
+    thread.start()
+    wait_for(lambda: delivered(first))
+    transport.down["a"] = NotAttached("down")
+    first.rewind("a", 17)
+    first.stop()
+    thread.join(DEADLINE)
+    wait_for(lambda: not transport.calls)
+    # Whole sessions fail: of one that fails in part, what it delivered would come once more.
+    failing = transport.attaches + 2
+    transport.fault = lambda sink, task: OSError("unreachable") if transport.attaches <= failing else None
+    with transport._changed:  # no call is under way any more
+        transport.owner = 2  # the next monitor, at the same writer
+        transport.down.clear()
+    second = start(transport)
+    wait_for(lambda: len(transport.delivered["a", "t"]) == 13 and delivered(second))
+    assert transport.delivered["a", "t"] == blocks(0, 8) + blocks(3, 5)
+
+
+def test_lanes_go_on_behind_what_was_dropped(spool: Spool, start: Start) -> None:
+    transport = FakeTransport()
+    transport.down["b"] = NotAttached("down")
+    spool.append(blocks(0, 4))
+    dispatcher = start(transport, ("a", "b"))
+    wait_for(lambda: spool.cursor("a", "t") == Position(1, 20))
+    assert dispatcher.drop(25) == 30
+    assert {account.sink: account.dropped for account in spool.accounts()} == {"a": 0, "b": 15}
+    transport.down.clear()
+    spool.append(blocks(4, 2))
+    dispatcher.notify(["t"])
+    wait_for(lambda: delivered(dispatcher) and not spool.bytes)
+    assert transport.in_order("a", "t") == blocks(0, 6)
+    assert transport.in_order("b", "t") == blocks(3, 3)
+
+
+def test_what_is_in_flight_is_not_dropped(spool: Spool, start: Start) -> None:
+    transport = FakeTransport(threads=0)  # nothing is answered
+    spool.append(blocks(0, 6))
+    dispatcher = start(transport, window=20)
+    wait_for(lambda: transport.calls)
+    transport.calls.pop(0)()  # the attachment
+    while transport.calls:
+        transport.calls.pop(0)()
+    wait_for(lambda: dispatcher.report()[0].in_flight == 2)
+    assert dispatcher.drop(1000) == 40
+    assert [block.offset for block in spool.blocks("t")] == [0, 5]
+    transport.calls.clear()
+
+
+def test_cursors_that_a_full_disk_does_not_take_are_saved_later(
+    spool: Spool, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "FULL_INTERVAL", 0.01)
+    advance, failures = spool.advance, iter([True] * 5)
+
+    def full(*arguments: Any) -> None:
+        if next(failures, False):
+            raise SpoolFull("the disk is full")
+        advance(*arguments)
+
+    monkeypatch.setattr(spool, "advance", full)
+    spool.append(blocks(0, 3))
+    start(FakeTransport())
+    wait_for(lambda: spool.cursor("a", "t") == Position(1, 15) and not spool.bytes)
+
+
+def test_a_rewind_on_a_full_disk_is_not_undone_by_cursors_that_wait_to_be_saved(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.retention.seconds = 1e10
+    advance, disk = spool.advance, {"full": False}
+
+    def full(*arguments: Any) -> None:
+        if disk["full"]:
+            raise SpoolFull("the disk is full")
+        advance(*arguments)
+
+    monkeypatch.setattr(spool, "advance", full)
+    transport = FakeTransport()
+    spool.append(blocks(0, 4))
+    dispatcher = Dispatcher(spool, ("a",), transport)
+    thread = threading.Thread(target=dispatcher.run)
+    thread.start()
+    wait_for(lambda: delivered(dispatcher))
+    disk["full"] = True
+    spool.append(blocks(4, 1))
+    dispatcher.notify(["t"])
+    wait_for(lambda: len(transport.delivered["a", "t"]) == 5 and dispatcher.report()[0].in_flight == 0)
+    transport.down["a"] = NotAttached("down")
+    dispatcher.rewind("a", 17)
+    disk["full"] = False
+    dispatcher.stop()
+    thread.join(DEADLINE)
+    assert spool.cursor("a", "t") == Position(1, 15)
+    transport.close()
+
+
+def test_what_was_not_begun_in_time_is_never_done(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch, "ANSWER_TIMEOUT", 0.01)
+    transport = FakeTransport(threads=0)  # nothing is answered, so that nothing is in flight
+    spool.append(blocks(0, 4))
+    dispatcher = Dispatcher(spool, ("a",), transport)
+    with pytest.raises(TimeoutError):
+        dispatcher.drop(10)  # nobody runs it yet
+    dispatcher.stop()
+    dispatcher.run()
+    assert len(list(spool.blocks("t"))) == 4
+    transport.close()

@@ -12,6 +12,7 @@ import pytest
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.monitor import letters
+from actors.monitor.accounts import Outcome
 from actors.monitor.spool import Position, Spool
 
 EARLIEST = Position()
@@ -35,9 +36,9 @@ def frame(offset: int) -> bytes:
 
 def reject(spool: Spool, held: Block, *offsets: int) -> None:
     spool.append([held])
-    rejects = [(held.id, held.time, Rejected(n, f"bad {n}", frame(n))) for n in offsets]
+    rejects = tuple(Rejected(n, f"bad {n}", frame(n)) for n in offsets)
     end = Position(held.epoch, held.end)
-    spool.advance({("a", held.feed): end}, {held.feed: end}, rejects)
+    spool.advance({("a", held.feed): end}, {held.feed: end}, [Outcome("a", held.id, held.time, rejects)])
 
 
 def test_a_letter_has_all_that_its_record_had(spool: Spool) -> None:
@@ -83,8 +84,8 @@ def test_blocks_of_a_replay_are_bounded(spool: Spool, monkeypatch: pytest.Monkey
 def test_another_format_stays_whole(spool: Spool) -> None:
     held = block(0, 0, count=2, format="json")
     spool.append([held])
-    rejects = [(held.id, 0, Rejected(0, "bad", held.payload)), (held.id, 0, Rejected(1, "bad", b""))]
-    spool.advance({}, {"t": Position(1, 2)}, rejects)
+    rejects = (Rejected(0, "bad", held.payload), Rejected(1, "bad", b""))
+    spool.advance({}, {"t": Position(1, 2)}, [Outcome("a", held.id, 0, rejects)])
     reject(spool, block(2, 2, count=1, format="json"), 2)
     spool.letters.begin()
     assert spool.letters.next_block("t", 1, EARLIEST) == held
@@ -125,12 +126,12 @@ def test_a_replay_survives_a_crash(tmp_path: Path) -> None:
 
 def test_a_letter_that_was_delivered_does_not_come_back(spool: Spool) -> None:
     """A slow sink reports the same reject after the replay."""
-    held = block(0, 0)
+    held, rejects = block(0, 0), (Rejected(1, "bad", frame(1)),)
     spool.append([held])
-    spool.advance({("a", "t"): Position(1, 10)}, {}, [(held.id, 0, Rejected(1, "bad", frame(1)))])
+    spool.advance({("a", "t"): Position(1, 10)}, {}, [Outcome("a", held.id, 0, rejects)])
     spool.letters.begin()
     spool.letters.settle("t", 1, Position(1, 10), [])
-    spool.advance({}, {"t": Position(1, 10)}, [(held.id, 0, Rejected(1, "bad", frame(1)))])
+    spool.advance({}, {"t": Position(1, 10)}, [Outcome("b", held.id, 0, rejects)])
     assert spool.dead_letters() == 0
 
 
@@ -147,7 +148,7 @@ def test_permits_live_as_long_as_their_block(tmp_path: Path) -> None:
 
 
 def test_the_index_serves_what_is_asked_while_data_flows(spool: Spool) -> None:
-    with spool._transaction() as db:
+    with spool.transaction() as db:
         for query in (
             "SELECT count(*) FROM dead_letter WHERE state <> 'done'",
             f"SELECT offset FROM dead_letter WHERE {letters._OF_RUN} ORDER BY epoch, offset".replace(

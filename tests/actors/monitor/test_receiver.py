@@ -13,9 +13,10 @@ import pytest
 
 from actors.backoff import Backoff
 from actors.block import Block
-from actors.errors import NotAttached, StaleOwner
+from actors.errors import MonitorTooLarge, NotAttached, SpoolFull, StaleOwner
 from actors.monitor import lane, receiver
 from actors.monitor import monitor as module
+from actors.monitor.continuity import Continuity
 from actors.monitor.grouping import BlockLimits
 from actors.monitor.monitor import Monitor
 from actors.monitor.receiver import Receiver, SourceLost
@@ -105,6 +106,13 @@ def test_frames_become_blocks_of_their_feeds_and_are_durable_when_told(receive: 
     assert work.receiver.last_received is not None
     assert work.blocks()[0].epoch == work.receiver.epoch == work.spool.last_epoch()
     assert work.spool.topics() == ["topic"]
+
+
+def test_a_monitor_that_took_too_much_memory_ends(receive: Receive) -> None:
+    work = receive(FakeSource(FakeStream()), max_memory=1)
+    work.thread.join(DEADLINE)
+    assert isinstance(work.error, MonitorTooLarge)
+    assert "its bound is 1: it starts afresh" in str(work.error)
 
 
 def test_what_is_open_is_committed_at_the_stop(receive: Receive) -> None:
@@ -241,6 +249,23 @@ def test_a_full_disk_pauses_receiving(receive: Receive) -> None:
     assert source.opened == []
 
 
+def test_a_disk_that_is_full_when_it_starts_is_waited_for(
+    receive: Receive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = iter([SpoolFull("the disk is full")])
+    starts = Continuity.start
+
+    def start(continuity: Continuity) -> None:
+        if (error := next(failures, None)) is not None:
+            raise error
+        starts(continuity)
+
+    monkeypatch.setattr(Continuity, "start", start)
+    work = receive(FakeSource(FakeStream()))
+    wait_for(lambda: work.receiver.state == "receiving")
+    assert work.error is None
+
+
 def test_an_unusable_spool_ends_the_receiver_and_closes_the_stream(receive: Receive) -> None:
     stream = FakeStream()
     work = receive(FakeSource(stream))
@@ -288,7 +313,7 @@ def test_a_monitor_receives_delivers_drains_and_leaves_its_spool(make: Make, tmp
     assert json.loads(json.dumps(status)) == status
     assert (status["state"], status["problem"], status["reconnects"]) == ("receiving", None, 0)
     (lane,) = status["lanes"]
-    assert (lane["feed"], lane["sink"], lane["state"], lane["delivered"]) == ("t", "a", "open", 2)
+    assert (lane["feed"], lane["sink"], lane["state"], lane["account"]["delivered"]) == ("t", "a", "open", 2)
     monitor.stop_intake()
     wait_for(lambda: not monitor.receiving)
     assert state(monitor) == "stopped"
@@ -326,7 +351,7 @@ def test_a_held_spool_fails_the_monitor_after_some_patience(
     monitor = make(FakeSource(FakeStream()))
     monitor.start()
     wait_for(lambda: state(monitor) == "failed")
-    assert "is held by another process" in monitor.status()["problem"]
+    assert "is held by another monitor" in monitor.status()["problem"]
     assert not monitor.receiving
     holder.close()
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -13,11 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actors.batch import Rejected
 from actors.block import Block
-from actors.errors import SpoolError, SpoolInUse
+from actors.errors import NotRetained, SpoolError, SpoolInUse
+from actors.monitor import damage
+from actors.monitor.accounts import Outcome
 from actors.monitor.spool import FeedEnd, Frozen, Position, Spool
 
 SCHEMA = '{"definition": "{}", "properties": {}}'
@@ -69,9 +73,12 @@ def test_a_block_is_deleted_once_every_sink_is_past_it(spool: Spool) -> None:
 def test_rejects_become_dead_letters_before_their_block_goes(spool: Spool) -> None:
     spool.append([block(0), block(10)])
     reject = Rejected(3, "no such branch", b"frame")
-    spool.advance({("a", "t"): Position(1, 10)}, {"t": Position(1, 10)}, [(block(0).id, 0, reject)])
+    spool.advance(
+        {("a", "t"): Position(1, 10)}, {"t": Position(1, 10)}, [Outcome("a", block(0).id, 0, (reject,))]
+    )
     # Of two sinks both report it, the second when the block is gone already.
-    spool.advance({}, {}, [(block(0).id, 0, reject), (block(10).id, 10, Rejected(11, "r", b""))])
+    late = Outcome("b", block(10).id, 10, (Rejected(11, "r", b""),))
+    spool.advance({}, {}, [Outcome("b", block(0).id, 0, (reject,)), late])
     assert spool.dead_letters() == 2
 
 
@@ -99,19 +106,6 @@ def test_everything_is_there_after_reopening(tmp_path: Path) -> None:
     assert (second.end("t"), second.last_epoch(), second.bytes) == (FeedEnd(7, 20, 20), 7, 4)
     assert sorted(second.topics()) == ["three", "two"]
     second.close()
-
-
-def test_a_deletion_while_an_append_adds_up_is_counted(spool: Spool) -> None:
-    """The receiver appends while the dispatcher deletes: two changes of one number."""
-
-    class Payload(bytes):
-        def __len__(self) -> int:  # the moment between reading the sum and writing it back
-            spool.advance({}, {"t": Position(1, 10)}, ())
-            return super().__len__()
-
-    spool.append([block(0)])
-    spool.append([Block("t", 1, 10, 10, 10, "avro", SCHEMA, Payload(b"12345"))])
-    assert spool.bytes == 5
 
 
 def test_counting_a_backlog_and_appending_do_not_wait_for_each_other(spool: Spool) -> None:
@@ -150,11 +144,48 @@ def test_one_process_holds_a_spool_and_its_death_releases_it(tmp_path: Path) -> 
     Spool(tmp_path).close()
 
 
-def test_damage_says_what_to_do_and_gives_the_lock_back(tmp_path: Path) -> None:
-    (tmp_path / "spool.db").write_bytes(b"no database at all, but long enough to be looked at" * 40)
+def test_a_damaged_database_is_set_aside_and_never_in_the_way(tmp_path: Path) -> None:
+    garbage = b"no database at all, but long enough to be looked at" * 40
+    (tmp_path / "spool.db").write_bytes(garbage)
     for _ in range(2):
-        with pytest.raises(SpoolError, match=f"spool {tmp_path}: .*not a database; move the directory away"):
-            Spool(tmp_path)
+        spool = Spool(tmp_path)
+        (found,) = spool.damages()
+        assert "not a database" in found.why
+        assert (tmp_path / found.file).read_bytes() == garbage
+        spool.append([block(int(found.time) + len(given_blocks(spool)) * 10)])
+        spool.close()
+
+
+@pytest.mark.parametrize("moved", range(4))
+def test_a_crash_while_it_is_set_aside_leaves_no_part_behind(tmp_path: Path, moved: int) -> None:
+    parts = {"-wal": b"log" * 100, "-shm": b"index" * 100, "": b"nothing" * 1000}
+    damage.mark(tmp_path, "spool.db", "torn")
+    found = damage.marked(tmp_path)
+    assert found is not None
+    for number, (suffix, content) in enumerate(parts.items()):
+        (tmp_path / ((found.file if number < moved else "spool.db") + suffix)).write_bytes(content)
+    spool = Spool(tmp_path)
+    assert spool.damages() == [found]
+    for suffix, content in parts.items():
+        assert (tmp_path / (found.file + suffix)).read_bytes() == content
+    spool.append([block(0)])
+    spool.close()
+    again = Spool(tmp_path)
+    assert (again.damages(), given_blocks(again)) == ([found], [block(0)])
+    again.close()
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_a_database_that_is_gone_or_empty_is_told_of(tmp_path: Path, gone: bool) -> None:
+    spool = Spool(tmp_path)
+    spool.append([block(0)])
+    spool.close()
+    (tmp_path / "spool.db").unlink()
+    if not gone:
+        (tmp_path / "spool.db").touch()
+    spool = Spool(tmp_path)
+    assert [each.why for each in spool.damages()] == ["it is gone" if gone else "it is empty"]
+    spool.close()
 
 
 def test_a_place_that_cannot_be_used_is_no_reason_to_move_data_away(tmp_path: Path) -> None:
@@ -182,6 +213,13 @@ class SpoolAgainstLists(RuleBasedStateMachine):
         self.cursors: dict[tuple[str, str], Position] = {}
         self.dead: set[tuple[str, int, int]] = set()
         self.epoch = 1
+        self.retain = 0.0
+        self.behind: dict[str, Position] = {}  # as far as told since the opening
+        self.pruned = 0
+
+    @initialize(retain=st.sampled_from([0.0, 1e12]))
+    def choose(self, retain: float) -> None:
+        self.retain = self.spool.retention.seconds = retain
 
     @rule(feeds=st.lists(FEEDS, min_size=1, max_size=4), count=st.integers(1, 9), size=st.integers(0, 50))
     def append(self, feeds: list[str], count: int, size: int) -> None:
@@ -207,15 +245,53 @@ class SpoolAgainstLists(RuleBasedStateMachine):
         position = max(Position(done.epoch, done.end), self.cursors.get((sink, feed), Position()))
         self.cursors[sink, feed] = position
         behind = min(self.cursors.get((each, feed), Position()) for each in SINKS)
-        rejects = [(done.id, done.time, Rejected(done.offset, "why", b"f"))] if reject else []
-        self.spool.advance({(sink, feed): position}, {feed: behind}, rejects)
+        rejects = (Rejected(done.offset, "why", b"f"),) * reject
+        outcome = Outcome(sink, done.id, done.time, rejects)
+        self.spool.advance({(sink, feed): position}, {feed: behind}, [outcome])
         self.dead |= {done.id for _ in rejects}
-        self.blocks[feed] = [b for b in self.blocks[feed] if (b.epoch, b.offset) >= behind]
+        self.behind[feed] = behind
+        if not self.retain:
+            self.forget()
+
+    def forget(self) -> None:
+        for feed, behind in self.behind.items():
+            gone = [b for b in self.blocks[feed] if (b.epoch, b.offset) < behind]
+            self.pruned = max([self.pruned, *(b.time + b.count for b in gone)])
+            self.blocks[feed] = self.blocks[feed][len(gone) :]
+
+    @rule()
+    def prune(self) -> None:
+        self.spool.retention.prune()  # nothing is old or too much
+        if self.retain:
+            self.holds_the_same()
+            self.spool.retention.prune(0)
+        self.forget()
+
+    @precondition(lambda self: any(self.blocks.values()))
+    @rule(data=st.data(), sink=st.sampled_from(SINKS))
+    def rewind(self, data: st.DataObject, sink: str) -> None:
+        time = data.draw(st.sampled_from([b.time for held in self.blocks.values() for b in held]))
+        if time < self.pruned:
+            with pytest.raises(NotRetained):
+                self.spool.retention.rewind(sink, time)
+            return
+        expected = {}
+        for feed, held in self.blocks.items():
+            cursor = self.cursors.get((sink, feed), Position())
+            again = [b for b in held if (b.epoch, b.offset) < cursor and b.time + b.count > time]
+            if again:
+                position = Position(again[0].epoch, again[0].offset)
+                expected[feed] = (position, sum(b.count for b in again))
+                self.cursors[sink, feed] = position
+                self.behind[feed] = min(position, self.behind.get(feed, position))
+        assert self.spool.retention.rewind(sink, time) == expected
+        assert all(self.spool.rewound(sink, feed) for feed in expected)
 
     @rule()
     def reopen(self) -> None:
         self.spool.close()
-        self.spool = Spool(self.directory)
+        self.spool = Spool(self.directory, retain=self.retain)
+        self.behind = {}
 
     @invariant()
     def holds_the_same(self) -> None:
@@ -335,13 +411,9 @@ def test_what_is_frozen_waits_for_a_person_also_when_its_type_is_proven(tmp_path
     spool.close()
 
 
-def test_a_spool_of_an_earlier_version_opens(tmp_path: Path) -> None:
-    spool = Spool(tmp_path)
-    spool.append([block(0)])
-    for table in ("held", "frozen", "seen"):
-        spool._db.execute(f"DROP TABLE {table}")
-    spool.close()
-    spool = Spool(tmp_path)
-    assert given_blocks(spool) == [block(0)]
-    assert spool.seen("t") == (None, None)
-    spool.close()
+def test_a_spool_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    Spool(tmp_path).close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "spool.db")) as db:
+        db.execute("PRAGMA user_version=2")
+    with pytest.raises(SpoolError, match="is of format 2, this version of Tablecast knows 1; drain it"):
+        Spool(tmp_path)

@@ -128,7 +128,7 @@ class Work:
 
     @property
     def changes(self) -> list[dict[str, Any]]:
-        return self.rows("t.changes")
+        return [event for event in self.rows("t.changes") if event["event"].startswith("table_")]
 
     def waits_for(self, *rows: dict[str, Any]) -> None:
         wait_for(lambda: self.rows() == list(rows), f"{self.rows()} instead of {rows}")
