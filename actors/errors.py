@@ -5,9 +5,13 @@ ActorError
 ├── StaleOwner       a newer monitor owns this feed: stop
 ├── DecodeFailed     a decoder could not read a block at all
 ├── DecodeAborted    records of a block did not decode, and its table does not allow to skip them
+├── MonitorTooLarge  a monitor took more memory than it may: it starts afresh
 ├── DeliveryRefused  the sink refuses these records for good: sending them again will not help
 └── SpoolError       the spool on disk
-    └── SpoolInUse   another process holds it
+    ├── SpoolInUse   another process holds it
+    ├── SpoolFull    its disk is full: what was to be written was not
+    ├── NotRetained  it does not keep any more what was asked for
+    └── SpoolDamaged what it holds cannot be trusted: the next to open it sets it aside
 """
 
 from __future__ import annotations
@@ -46,6 +50,10 @@ class DecodeAborted(ActorError):
         return str(self.args[0])
 
 
+class MonitorTooLarge(ActorError):
+    """A monitor's process took more memory than it may; started afresh, it goes on from its spool."""
+
+
 class DeliveryRefused(ActorError):
     """A sink refused records for good; the message says why and what to do."""
 
@@ -56,3 +64,15 @@ class SpoolError(ActorError):
 
 class SpoolInUse(SpoolError):
     """Another process holds the spool's lock."""
+
+
+class SpoolFull(SpoolError):
+    """The spool's disk is full. Nothing of what was to be written was; trying again helps when there is room."""
+
+
+class NotRetained(SpoolError):
+    """What was asked for is not kept any more; the message says what is."""
+
+
+class SpoolDamaged(SpoolError):
+    """The spool's database is damaged. It is marked as such; opening it again sets it aside and begins a new one."""

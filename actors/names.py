@@ -9,6 +9,18 @@ from __future__ import annotations
 #: Ray namespace of every Tablecast actor.
 NAMESPACE = "tablecast"
 
+#: What follows a table's name in the names of its other feeds; inserts are the feed of the bare name.
+FEED_SUFFIXES = (".updates", ".deletes", ".changes")
+
+
+def feeds_of(table: str) -> tuple[str, ...]:
+    """The names that the feeds of `table` can have."""
+    return (table, *(table + suffix for suffix in FEED_SUFFIXES))
+
+
+#: What follows a table's name in names of its second place; no table's name has it.
+STANDBY_SUFFIX = "~standby"
+
 
 def supervisor_name(pipeline: str) -> str:
     return f"{pipeline}/supervisor"
@@ -18,9 +30,30 @@ def monitor_name(pipeline: str, table: str) -> str:
     return f"{pipeline}/monitor/{table}"
 
 
+def standby_name(pipeline: str, table: str) -> str:
+    """The second place of a table with a standby; which of the two is its monitor changes."""
+    return monitor_name(pipeline, table) + STANDBY_SUFFIX
+
+
+def drainer_name(pipeline: str, host: str, table: str) -> str:
+    return f"{pipeline}/drainer/{host}/{table}"
+
+
 def decoder_name(pipeline: str, number: int) -> str:
     return f"{pipeline}/decoder/{number}"
 
 
 def writer_name(pipeline: str, sink: str) -> str:
     return f"{pipeline}/writer/{sink}"
+
+
+#: The names of feeds of events that somebody put begin so; no table's can.
+_PUT = "put:"
+
+
+def put_feed(caller: str) -> str:
+    return _PUT + caller
+
+
+def is_put_feed(feed: str) -> bool:
+    return feed.startswith(_PUT)

@@ -18,11 +18,12 @@ from protocols.kinetica.types import Column, TableType
 
 @ray.remote(concurrency_groups={"control": 1})
 class DecodeActor:
-    """One decoder of a pipeline's pool."""
+    """One decoder of a pipeline's pool; `transforms` as of :class:`Decoder`."""
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, transforms: dict[str, Any], digest: str) -> None:
         self._digest = digest
-        self._decoder = Decoder()
+        self._transforms = transforms
+        self._decoder = Decoder(transforms)
 
     def decode(self, block: Block, strict: bool) -> Batch:
         """Decode `block`; with `strict`, records that do not decode raise :class:`DecodeAborted`."""
@@ -31,7 +32,7 @@ class DecodeActor:
 
     def decode_isolated(self, block: Block, strict: bool) -> Batch:
         """The same in a process of its own, for a block that kills decoders; if it fails, all records are rejects."""
-        batch = decode_isolated(block)
+        batch = decode_isolated(block, transforms=self._transforms)
         return all_or_nothing(batch) if strict else batch
 
     def idle(self) -> None:

@@ -1,19 +1,23 @@
-"""Turns blocks into batches: unpacks the payload, picks the codec of the block's schema, keeps count."""
+"""Turns blocks into batches: unpacks the payload, picks the codec of the block's schema, transforms, keeps count."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import msgpack
+import numpy as np
 import orjson
 import pyarrow as pa
 
 from actors.batch import Batch, Rejected
 from actors.block import Block
 from actors.codec.codec import Codec, Decoded
+from actors.codec.transform import Transform
 from actors.errors import DecodeAborted, DecodeFailed
 from protocols.kinetica.types import TableType
 
@@ -28,6 +32,7 @@ class DecoderStats:
     blocks: int = 0
     records: int = 0
     rejects: int = 0
+    filtered: int = 0
     busy_seconds: float = 0.0
 
 
@@ -66,13 +71,18 @@ def all_or_nothing(batch: Batch) -> Batch:
 
 
 class Decoder:
-    """Decodes one block after the other."""
+    """Decodes one block after the other.
 
-    def __init__(self) -> None:
+    Args:
+        transforms: by table, what becomes of its rows; see :class:`~actors.codec.transform.Transform`.
+    """
+
+    def __init__(self, transforms: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.stats = DecoderStats()
+        self._transforms = {table: Transform(spec) for table, spec in (transforms or {}).items()}
 
     def decode(self, block: Block) -> Batch:
-        """Decode `block`. Records that do not decode come back as rejects.
+        """Decode `block`. Records that do not decode, or cannot be transformed, come back as rejects.
 
         Raises :class:`DecodeFailed` for a block whose format, schema or payload is not what it should be.
         """
@@ -83,11 +93,28 @@ class Decoder:
         try:
             decoded = decode(block)
             rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
-            batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects)
+            size = len(block.payload)
+            batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects, size)
+            if block.feed in self._transforms:
+                batch = _transformed(batch, self._transforms[block.feed])
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame
             raise DecodeFailed(f"{block.id}: {type(error).__name__}: {error}") from error
         self.stats.blocks += 1
         self.stats.records += block.count
-        self.stats.rejects += len(rejects)
+        self.stats.rejects += len(batch.rejects)
+        self.stats.filtered += batch.filtered
         self.stats.busy_seconds += time.perf_counter() - started
         return batch
+
+
+def _transformed(batch: Batch, transform: Transform) -> Batch:
+    """`batch` with its rows transformed; a row for which that fails is a reject, whose frame the block has."""
+    done = transform.apply(batch.rows)
+    positions = batch.row_positions
+    failed = [
+        Rejected(batch.id.offset + int(positions[row]), reason, b"") for row, reason in done.failures.items()
+    ]
+    rejects = tuple(sorted([*batch.rejects, *failed], key=lambda reject: reject.offset))
+    filtered = batch.rows.num_rows - len(done.kept) - len(failed)
+    kept = np.ascontiguousarray(positions[done.kept])
+    return replace(batch, rows=done.rows, positions=kept, rejects=rejects, filtered=filtered)

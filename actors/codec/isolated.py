@@ -1,7 +1,7 @@
 """Decodes a block in a process of its own, within limits of time and memory: for blocks that kill decoders.
 
-Run with ``-m``, this module is that process: a pickled block on its standard input, a pickled batch or
-:class:`DecodeFailed` on its standard output. Whatever kills it, the caller lives.
+Run with ``-m``, this module is that process: a pickled block and its transforms on its standard input, a pickled batch
+or :class:`DecodeFailed` on its standard output. Whatever kills it, the caller lives.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -38,14 +40,16 @@ class Limits:
 _ENDS = {signal.SIGALRM: "it took too long", signal.SIGXCPU: "it took too long"}
 
 
-def decode_isolated(block: Block, limits: Limits = Limits()) -> Batch:
-    """Decode `block` within `limits`; if that fails, its records are rejects with the reason."""
+def decode_isolated(
+    block: Block, limits: Limits = Limits(), transforms: Mapping[str, Mapping[str, Any]] | None = None
+) -> Batch:
+    """Decode and transform `block` within `limits`; if that fails, its records are rejects with the reason."""
     command = [sys.executable, "-m", "actors.codec.isolated", str(limits.seconds), str(limits.memory)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
             command,
-            input=pickle.dumps(block),
+            input=pickle.dumps((block, transforms)),
             capture_output=True,
             env=environment,
             timeout=limits.seconds,
@@ -98,7 +102,8 @@ def _main(seconds: int, memory: int) -> None:
     os.dup2(2, 1)  # what a library prints must not get into the answer
     result: Batch | DecodeFailed
     try:
-        result = Decoder().decode(pickle.load(sys.stdin.buffer))
+        block, transforms = pickle.load(sys.stdin.buffer)
+        result = Decoder(transforms).decode(block)
     except DecodeFailed as error:
         result = error
     with output:

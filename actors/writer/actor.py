@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import Any
 
 import ray
@@ -48,13 +47,18 @@ class WriterActor:
         return await self._ready.attach(feed, owner)
 
     @ray.method(concurrency_group="writes")
-    async def write(self, owner: Owner, block: BlockId, previous: BlockId | None, batch: Batch) -> Receipt:
+    async def write(
+        self, owner: Owner, block: BlockId, previous: BlockId | None, batch: Batch | list[Batch]
+    ) -> Receipt:
         return await self._ready.write(owner, block, previous, batch)
 
     @ray.method(concurrency_group="control")
+    async def leave(self, feed: str) -> None:
+        self._ready.leave(feed)
+
+    @ray.method(concurrency_group="control")
     async def status(self) -> dict[str, Any]:
-        writer = self._ready
-        return {"pid": os.getpid(), "digest": self._digest, "waiting": writer.waiting, **asdict(writer.stats)}
+        return {"pid": os.getpid(), "digest": self._digest, **self._ready.status()}
 
     @ray.method(concurrency_group="control")
     async def deliveries(self, after: int) -> list[Delivery]:

@@ -13,6 +13,8 @@ Values read as the official client shows them, made unambiguous:
 * ``json`` as the stored text, nested (as a string if an integer in it exceeds 64 bits); null as null, the key being
   present.
 
+Events that somebody put (:data:`~actors.batch.EVENT_FIELD`) are JSON already, and get their ``@origin``.
+
 An event's own keys begin with ``@``, so a column whose name does gets ``_`` before it, as often as it takes
 to be unlike every other column's name.
 """
@@ -33,7 +35,9 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from actors.batch import Batch
 from actors.codec.meaning import TYPE_KEY
+from actors.names import is_put_feed
 
 #: Types whose text has 0, 3 and 6 fraction digits.
 _TIMES = (pa.time32("s"), pa.time32("ms"), pa.time64("us"))
@@ -54,6 +58,30 @@ class EncodedEvents:
         begin = int(self.ends[start - 1]) if start else 0
         return b"".join((b"[", memoryview(self.data)[begin : int(self.ends[stop - 1]) - 1], b"]"))
 
+    def lines(self, start: int, stop: int) -> bytes:
+        """Events `start` to `stop` (exclusive), a newline after each."""
+        if start >= stop:
+            return b""
+        begin = int(self.ends[start - 1]) if start else 0
+        lines = bytearray(memoryview(self.data)[begin : int(self.ends[stop - 1])])
+        np.frombuffer(lines, np.uint8)[self.ends[start:stop] - 1 - begin] = ord("\n")
+        return bytes(lines)
+
+
+def encode_batch(
+    pipeline: str, batch: Batch, times: npt.NDArray[np.int64] | None = None, *, name_stream: bool = False
+) -> EncodedEvents:
+    """Encode the rows of `batch` as events with ``@time``, by default of their receipt, and ``@origin``.
+
+    With `name_stream`, events that somebody put have ``@stream`` too: their origin does not tell it.
+    """
+    prefix = f"{pipeline}/{batch.id.feed}/{batch.id.epoch}/"
+    if is_put_feed(batch.id.feed):
+        head = f'{{"@stream":"{batch.stream}",' if name_stream else "{"
+        return _with_origins(batch.rows["event"], f'{head}"@origin":"{prefix}', batch.offsets)
+    times = batch.times if times is None else times
+    return encode_events(batch.rows, time=times, origin_prefix=prefix, offsets=batch.offsets)
+
 
 def encode_events(rows: Any, *, time: Any, origin_prefix: str, offsets: Any) -> EncodedEvents:
     """Encode the record batch `rows` as events.
@@ -72,9 +100,9 @@ def encode_events(rows: Any, *, time: Any, origin_prefix: str, offsets: Any) -> 
     columns = [pl.Series("@time", time), pl.Series("@origin", origin)]
     spliced: list[tuple[str, Any]] = []
     for name, field, values in zip(event_keys(rows.schema.names), rows.schema, rows.columns, strict=True):
-        text = _json_text(field, values)
+        text = json_text(field, values)
         if text is None:
-            columns.append(_plain(values).alias(name))
+            columns.append(plain(values).alias(name))
         else:
             spliced.append((name, text))
     sink = io.BytesIO()
@@ -88,6 +116,16 @@ def encode_events(rows: Any, *, time: Any, origin_prefix: str, offsets: Any) -> 
     return _splice(data, ends, spliced) if spliced else EncodedEvents(data, ends)
 
 
+def _with_origins(events: Any, head: str, offsets: npt.NDArray[np.int64]) -> EncodedEvents:
+    """JSON objects, none of them empty, that begin with `head` up to the offset in ``@origin``."""
+    if not len(events):
+        return EncodedEvents(b"", np.empty(0, np.int64))
+    numbers = pa.array(offsets).cast(pa.large_string())
+    rest = pc.utf8_slice_codeunits(events, 1)
+    joined = pc.binary_join_element_wise(_text(head), numbers, _text('",'), rest, _text(","), _text(""))
+    return _encoded(joined)
+
+
 def event_keys(names: Iterable[str]) -> list[str]:
     """The keys of columns in an event: their names, out of the way of the event's own."""
     keys = list(names)
@@ -99,7 +137,7 @@ def event_keys(names: Iterable[str]) -> list[str]:
     return keys
 
 
-def _plain(values: Any) -> pl.Series:
+def plain(values: Any) -> pl.Series:
     """Values in a form that polars writes to JSON as they should read."""
     kind = values.type
     if pa.types.is_timestamp(kind) and kind.tz:
@@ -120,7 +158,7 @@ def _plain(values: Any) -> pl.Series:
         return series.cast(pl.String)
     if series.dtype == pl.List(pl.UInt64):
         return series.cast(pl.List(pl.String))
-    if _is_list(kind) and pa.types.is_float32(kind.value_type):
+    if is_list(kind) and pa.types.is_float32(kind.value_type):
         return series.cast(pl.List(pl.Float64))
     return series
 
@@ -133,7 +171,7 @@ def _with_fraction(instants: Any, units: Sequence[Any]) -> Any:
     return pc.if_else(pa.array(second), texts[0], pc.if_else(pa.array(milli), texts[1], texts[2]))
 
 
-def _json_text(field: Any, values: Any) -> Any:
+def json_text(field: Any, values: Any) -> Any:
     """JSON texts to be spliced in as they are, for a column that polars would not write as it should read."""
     kind = field.type
     if (field.metadata or {}).get(TYPE_KEY) == b"json":
@@ -146,7 +184,7 @@ def _json_text(field: Any, values: Any) -> Any:
         name = pl.when(floats.is_nan()).then(pl.lit('"NaN"')).otherwise(infinity)
         text = pl.when(floats.is_infinite() | floats.is_nan()).then(name).otherwise(floats.cast(pl.String))
         return pl.select(text).to_series().to_arrow(compat_level=pl.CompatLevel.oldest())
-    if _is_list(kind) and pa.types.is_floating(kind.value_type):
+    if is_list(kind) and pa.types.is_floating(kind.value_type):
         if pc.all(pc.is_finite(values.flatten())).as_py() is not False:
             return None
         rows = values.cast(pa.list_(pa.float64())).to_pylist()
@@ -180,7 +218,7 @@ def _fits(text: str) -> bool:
     return fits
 
 
-def _is_list(kind: Any) -> bool:
+def is_list(kind: Any) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
@@ -197,7 +235,11 @@ def _splice(data: bytes, ends: npt.NDArray[np.int64], columns: list[tuple[str, A
     parts = [pc.utf8_slice_codeunits(events, 0, -2)]
     for name, texts in columns:
         parts += [_text(f",{json.dumps(name)}:"), texts.fill_null("null")]
-    joined = pc.binary_join_element_wise(*parts, _text("},"), _text(""))
+    return _encoded(pc.binary_join_element_wise(*parts, _text("},"), _text("")))
+
+
+def _encoded(joined: Any) -> EncodedEvents:
+    """Events, each with its comma, as they lie in memory one after the other."""
     ends = np.frombuffer(joined.buffers()[1], np.int64)[1 : len(joined) + 1]
     return EncodedEvents(joined.buffers()[2].to_pybytes()[: int(ends[-1])], ends)
 

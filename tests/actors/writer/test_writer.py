@@ -34,6 +34,12 @@ class Busy(Exception):
         self.retry_after = retry_after
 
 
+class Denied(Exception):
+    """A refusal of everything."""
+
+    refuses_all = True
+
+
 class MemorySink:
     """The full contract of a sink, in memory: payloads of two records as ``feed/offset`` lines."""
 
@@ -42,7 +48,7 @@ class MemorySink:
         self.attempts: list[str] = []
         self.closed = False
         #: What to raise at the next attempts to send a payload that begins so.
-        self.failures: dict[str, list[Exception]] = {}
+        self.failures: dict[str, list[BaseException]] = {}
         self._gates: dict[str, threading.Event] = {}
         self._lock = threading.Lock()
 
@@ -180,41 +186,16 @@ def test_the_problem_is_shown_while_it_lasts() -> None:
     run(work)
 
 
-def test_a_sink_that_asks_for_patience_gets_it_up_to_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    waits: list[float] = []
-
-    class Time:
-        """asyncio, but sleeping is only noted."""
-
-        def __getattr__(self, name: str) -> object:
-            return getattr(asyncio, name)
-
-        @staticmethod
-        async def sleep(seconds: float) -> None:
-            waits.append(seconds)
-
-    async def work(writer: Writer, sink: MemorySink) -> None:
-        await writer.attach("t", OWNER)
-        sink.failures["t/0"] = [Busy(2.5), Busy(), Busy(86400.0)]
-        await write(writer, 0)
-
-    monkeypatch.setattr(module, "asyncio", Time())
-    run(work)
-    assert waits[0] == 2.5
-    assert waits[1] <= 0.002
-    assert waits[2] == 300.0
-
-
 def test_a_refusal_ends_the_session_so_that_nothing_overtakes_the_refused_block() -> None:
     async def work(writer: Writer, sink: MemorySink) -> None:
         await writer.attach("t", OWNER)
         await writer.attach("u", OWNER)
-        sink.failures["t/4"] = [ValueError("no such column")]
+        sink.failures["t/4"] = [Denied("no permission")]
         tasks = [write(writer, number) for number in (0, 1, 2, 4)]
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert outcomes[0] == Receipt(1000)
         assert isinstance(outcomes[1], DeliveryRefused)
-        assert str(outcomes[1]) == "t: no such column"
+        assert str(outcomes[1]) == "t: no permission"
         assert [type(outcome) for outcome in outcomes[2:]] == [NotAttached, NotAttached]
         # One that comes after the refusal does not slip through either, nor count as durable.
         with pytest.raises(NotAttached):
@@ -224,6 +205,19 @@ def test_a_refusal_ends_the_session_so_that_nothing_overtakes_the_refused_block(
         assert await writer.attach("t", (1, 2)) == (1, 4)
         await write(writer, 1, owner=(1, 2), first=1)
         assert sink.sent == [*lines(4), *lines(4, "u"), *lines(8)[4:]]
+
+    run(work)
+
+
+def test_a_sink_that_would_end_the_process_ends_only_the_session() -> None:
+    async def work(writer: Writer, sink: MemorySink) -> None:
+        await writer.attach("t", OWNER)
+        sink.failures["t/0"] = [SystemExit()]
+        with pytest.raises(DeliveryRefused, match="t: SystemExit"):
+            await write(writer, 0)
+        await writer.attach("t", (1, 2))
+        await write(writer, 0, owner=(1, 2))
+        assert sink.sent == lines(4)
 
     run(work)
 
@@ -253,7 +247,7 @@ def test_a_refusal_of_the_session_before_does_not_end_the_new_one() -> None:
     async def work(writer: Writer, sink: MemorySink) -> None:
         await writer.attach("t", OWNER)
         gate = sink.hold("t/0")
-        sink.failures["t/0"] = [ValueError("no")]
+        sink.failures["t/0"] = [Denied("no")]
         task = write(writer, 0)
         await until(lambda: writer.waiting == 1)
         attach = asyncio.create_task(writer.attach("t", (1, 2)))
