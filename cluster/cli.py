@@ -10,7 +10,6 @@ import logging
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,17 +17,22 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from cluster.cli_init import init
 from cluster.cli_letters import deadletters, resume
 from cluster.cli_options import ADDRESS as _ADDRESS
 from cluster.cli_options import JSON as _JSON
-from cluster.config import ConfigError, PipelineConfig, load
+from cluster.cli_rewind import rewind
+from cluster.cli_start import READY_TIMEOUT, ask_endpoints, count, start, summary
+from cluster.cli_submit import job, submit
+from cluster.cli_verify import chaos, verify
+from cluster.config import ConfigError, load
 from cluster.errors import CommandError, NotReady
+from cluster.job import refuse_passing_folders
 
 if TYPE_CHECKING:
     from cluster.control import Left
 
-#: Seconds allowed to a pipeline to be up, and to drain.
-READY_TIMEOUT = 180.0
+#: Seconds allowed to a pipeline to drain.
 DRAIN_TIMEOUT = 60.0
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -64,8 +68,8 @@ def check(file: Path, offline: bool) -> None:
     """Validate a pipeline file, then ask every server that it names."""
     config = load(file)
     if not offline:
-        _probe(config, click.echo)
-    click.echo(f"{file}: pipeline {config.pipeline}, {_count(config)}: all good")
+        ask_endpoints(config, click.echo)
+    click.echo(f"{file}: pipeline {config.pipeline}, {count(config)}: all good")
 
 
 @main.command()
@@ -76,14 +80,14 @@ def run(file: Path, address: str | None) -> None:
     from cluster import control
 
     config = load(file)
-    _probe(config)
+    ask_endpoints(config)
     stop = _on_signal()
     address = control.connect(address, own=True)
-    supervisor = _start(config)
+    supervisor = start(config)
     click.echo("running; Ctrl-C drains and ends it")
     while not stop.wait(5.0):
         status = control.ask(supervisor, "status")
-        click.echo(_summary(status))
+        click.echo(summary(status))
     click.echo("draining")
     _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
 
@@ -96,9 +100,10 @@ def up(file: Path, address: str | None) -> None:
     from cluster import control
 
     config = load(file)
-    _probe(config)
+    refuse_passing_folders(config)
+    ask_endpoints(config)
     control.connect(address, start=True)
-    _start(config)
+    start(config)
     click.echo(f"next: tablecast status {config.pipeline}; tablecast down {config.pipeline}")
 
 
@@ -171,8 +176,14 @@ def demo(as_json: bool, limit: int | None) -> None:
     sys.exit(run_demo(as_json=as_json, limit=limit))
 
 
+main.add_command(init)
+main.add_command(submit)
+main.add_command(job)
+main.add_command(verify)
+main.add_command(chaos)
 main.add_command(resume)
 main.add_command(deadletters)
+main.add_command(rewind)
 
 
 @main.group()
@@ -220,6 +231,26 @@ def serve_kronos(host: str, port: int, data_dir: Path, namespaces: tuple[str, ..
     _serve(store, lambda: f"Kronos at {store.url}")
 
 
+@serve.command("v3io")
+@_HOST
+@click.option("--port", default=8081, show_default=True, help="HTTP port; 0 picks a free one.")
+@click.option(
+    "--access-key", envvar="V3IO_ACCESS_KEY", help="Require this key; better given as V3IO_ACCESS_KEY."
+)
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Keep everything here; default in memory.")
+@click.option(
+    "--container", "containers", multiple=True, default=("bigdata", "projects", "users"), show_default=True
+)
+def serve_v3io(
+    host: str, port: int, access_key: str | None, data_dir: Path | None, containers: tuple[str, ...]
+) -> None:
+    """A server of objects, table items and streams that speaks V3IO's web API."""
+    from protocols.v3io.server import V3ioServer
+
+    server = V3ioServer(data_dir=data_dir, host=host, port=port, access_key=access_key, containers=containers)
+    _serve(server, lambda: f"V3IO at {server.url}")
+
+
 def _serve(server: Any, ready: Callable[[], str]) -> None:
     stop = _on_signal()
     try:
@@ -250,48 +281,6 @@ def _on_signal() -> threading.Event:
     signal.signal(signal.SIGINT, handle)
     signal.signal(signal.SIGTERM, handle)
     return stop
-
-
-def _probe(config: PipelineConfig, say: Callable[[str], None] | None = None) -> None:
-    from cluster.check import probe
-
-    for line in probe(config):
-        if say is not None:
-            say(line)
-
-
-def _start(config: PipelineConfig) -> Any:
-    from cluster import control
-
-    started = time.monotonic()
-    supervisor = control.start_pipeline(config)
-    said: set[tuple[str, str]] = set()
-
-    def tell(status: dict[str, Any]) -> None:
-        for part in (*status["tables"], *status["sinks"], *status["decoders"]["members"]):
-            line = (part["name"], part["problem"])
-            if part["problem"] and line not in said:
-                said.add(line)
-                click.echo(f"{part['name']}: {part['problem']}", err=True)
-
-    if not control.wait_ready(supervisor, READY_TIMEOUT, tell):
-        raise NotReady(
-            f"{config.pipeline} is not up after {READY_TIMEOUT:.0f} s; see `tablecast status {config.pipeline}`"
-        )
-    click.echo(f"{config.pipeline} is up after {time.monotonic() - started:.1f} s: {_count(config)}")
-    return supervisor
-
-
-def _count(config: PipelineConfig) -> str:
-    numbers = ((len(config.tables), "table"), (len(config.sinks), "sink"), (config.decoders.min, "decoder"))
-    return ", ".join(f"{number} {word}{'s' if number != 1 else ''}" for number, word in numbers)
-
-
-def _summary(status: dict[str, Any]) -> str:
-    rate = sum(table["records_per_second"] for table in status["tables"])
-    pending = sum(table["pending"] for table in status["tables"])
-    stored = sum(sink["records"] for sink in status["sinks"])
-    return f"{rate:,.0f} records/s received, {stored:,} delivered, {pending:,} pending, {status['restarts']} restarts"
 
 
 def _stopped(name: str, left: Left) -> None:

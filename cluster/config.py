@@ -15,31 +15,42 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, model_validator
 
+from actors.names import FEED_SUFFIXES
 from cluster.config_errors import describe, hint
 from cluster.config_types import (
     GIB,
     MIB,
+    Column,
+    Columns,
+    Compression,
     Count,
+    Duration,
     Events,
     FilePath,
+    Flag,
     Kind,
     LargeSize,
     Name,
     Names,
     NotEmpty,
     OnDecodeFailure,
+    Options,
+    Place,
     Port,
     Seconds,
     Secret,
+    Section,
     Size,
+    Sql,
     Text,
     Url,
     Urls,
     parse_number,
     parse_size,
 )
+from cluster.config_v3io import V3ioSink, v3io_contradictions
 from cluster.yaml_source import KeyPath, read, show_path
 
 
@@ -52,16 +63,6 @@ class ConfigError(ValueError):
 
     def __str__(self) -> str:
         return "\n".join(self.faults)
-
-
-#: What follows a table's name in the names of its other feeds; inserts are the feed of the bare name.
-FEED_SUFFIXES = (".updates", ".deletes", ".changes")
-
-
-class Section(BaseModel):
-    """A mapping of the file: unknown keys are errors, and nothing changes after loading."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class KineticaSource(Section):
@@ -90,6 +91,29 @@ class Source(Section):
     kinetica: KineticaSource = Field(description="A Kinetica server, or the clusters of one HA ring.")
 
 
+class Transform(Section):
+    """What becomes of a table's rows; the steps in the order of the keys."""
+
+    where: Sql | None = Field(
+        default=None,
+        description="Condition, a polars SQL expression; rows for which it is not true are left out, and counted.",
+    )
+    with_columns: dict[Column, Sql] = Field(
+        default={}, description="New columns, or other values of old ones: a polars SQL expression for each."
+    )
+    select: Columns | None = Field(
+        default=None, description="The columns to deliver, in this order; absent, all."
+    )
+    rename: dict[Column, Column] = Field(default={}, description="Old name and new name of columns.")
+
+    @model_validator(mode="after")
+    def _parses(self) -> Transform:
+        from actors.codec import transform  # only where one is used: it loads polars
+
+        transform.Transform(self.model_dump())
+        return self
+
+
 class Table(Section):
     """One table to follow."""
 
@@ -116,7 +140,22 @@ class Table(Section):
         "letters, or taken for the old or the new. With `increasing_column` they are read from the table again.",
     )
     increasing_column: Text | None = Field(
-        None, description="A column with another value for each row, increasing from row to row."
+        None,
+        description="A column whose values increase from row to row, such as an id or the time of insertion: lets "
+        "rows that were missed be found and fetched.",
+    )
+    start: Annotated[Literal["now", "snapshot"], Kind("now or snapshot")] = Field(
+        "now",
+        description="What comes first when the table is followed for the first time: changes from now on, or the rows "
+        "that are there and then the changes. A snapshot needs `increasing_column`.",
+    )
+    standby: Flag = Field(
+        default=False,
+        description="A second monitor, on another node if there is one, that receives the same and takes over when "
+        "the first dies, with nothing lost.",
+    )
+    transform: Transform | None = Field(
+        default=None, description="What becomes of the inserted rows before any sink gets them."
     )
 
 
@@ -128,7 +167,79 @@ class KronosSink(Section):
         default=None, description="Namespace of the streams; absent, the default one."
     )
     batch: Count = Field(default=5000, description="Most records in one request.")
+    max_bytes: Annotated[Size, Field(ge=1024, le=GIB)] = Field(
+        default=8 * MIB,
+        description="Most bytes of one request. An event that alone makes a larger one becomes a dead letter.",
+    )
+    time_column: Text | None = Field(
+        default=None,
+        description="A column of type `timestamp`, `datetime` or `date` that becomes the `@time` of inserted rows, "
+        "where it is not null; absent, the time of receipt, which strictly increases over the rows of a table.",
+    )
     timeout: Seconds = Field(default=30.0, description="How long one request may take, in seconds.")
+    username: Text = Field(default="", description="User for HTTP basic authentication; empty means none.")
+    password: Secret = Field(default=SecretStr(""), description="Password of `username`.")
+    token: Secret = Field(
+        default=SecretStr(""), description="Bearer token instead of `username` and `password`."
+    )
+
+
+class PanoplySink(Section):
+    """Panoply's intake, an SQS queue."""
+
+    apikey: Secret = Field(description="API key of the data source at Panoply, `ACCOUNT/...`.")
+    apisecret: Secret = Field(description="API secret of the same.")
+    url: Url | None = Field(
+        default=None,
+        description="A service that speaks SQS's protocol; absent, Amazon's in the secret's region.",
+    )
+    max_message_bytes: Annotated[Size, Field(ge=64 * 1024, le=MIB)] = Field(
+        default=256 * 1024,
+        description="What the queue takes at most. A larger record becomes a dead letter.",
+    )
+    timeout: Seconds = Field(default=30.0, description="How long one message may take, in seconds.")
+
+
+class ParquetSink(Section):
+    """A folder of Parquet files per feed, on the local file system of the writer or at a URL."""
+
+    path: Place = Field(
+        description="The folder, relative to the pipeline file's folder, or a URL such as `s3://BUCKET/PATH`; "
+        "of no other pipeline with the same tables."
+    )
+    linger: Annotated[Seconds, Field(le=60)] = Field(
+        default=1.0, description="How long blocks may wait for others to be written at once with, in seconds."
+    )
+    file_bytes: Size = Field(
+        default=64 * MIB, description="Smaller files are merged with others until they have this size."
+    )
+    merge_seconds: Seconds = Field(
+        default=600.0,
+        description="Time between two merges of a feed, at least; a query that runs meanwhile may have to be repeated.",
+    )
+    partition_by_date: Flag = Field(
+        default=False, description="Folders `received=YYYY-MM-DD` by the date of receipt in UTC."
+    )
+    compression: Compression = Field(default="zstd", description="How columns are compressed.")
+
+
+class ConsoleSink(Section):
+    """Lines of JSON, for first steps."""
+
+    path: FilePath | None = Field(
+        default=None,
+        description="A file to append to, relative to the pipeline file's folder; absent, the writer's output.",
+    )
+
+
+class CustomSink(Section):
+    """A sink of your own, see docs/sinks.md."""
+
+    class_: Text = Field(
+        alias="class",
+        description="`module:Class`, importable on every node, or a name of the entry point group `tablecast.sinks`.",
+    )
+    options: Options = Field(default={}, repr=False, description="Keyword arguments of the class.")
 
 
 class Sink(Section):
@@ -137,6 +248,13 @@ class Sink(Section):
     kronos: KronosSink | None = Field(
         default=None, description="An event store that speaks Kronos's HTTP API."
     )
+    panoply: PanoplySink | None = Field(default=None, description="Panoply's intake.")
+    parquet: ParquetSink | None = Field(
+        default=None, description="Parquet files in a folder or an object store."
+    )
+    v3io: V3ioSink | None = Field(default=None, description="Streams, key-values or objects of V3IO.")
+    console: ConsoleSink | None = Field(default=None, description="Lines of JSON: `console: {}`.")
+    custom: CustomSink | None = Field(default=None, description="A sink of your own, see docs/sinks.md.")
 
 
 class Decoders(Section):
@@ -152,10 +270,26 @@ class Spool(Section):
     path: FilePath = Field(
         default=Path("spool"),
         validate_default=True,
-        description="Folder of the logs on the host of each monitor, relative to the pipeline file's folder.",
+        description="Folder of the logs on the host of each monitor, relative to the pipeline file's folder. "
+        "`$${NAME}` is an environment variable of that host's Ray.",
     )
     max_bytes: LargeSize = Field(default=10 * GIB, description="Most bytes that one table's log may take.")
     min_free: Size = Field(default=GIB, description="Bytes of the file system to leave free.")
+    when_full: Annotated[Literal["pause", "drop_oldest"], Kind("pause or drop_oldest")] = Field(
+        default="pause",
+        description="At either bound: stop receiving until there is room again, which leaves a gap; or delete the "
+        "oldest changes that are not delivered, which are counted as lost.",
+    )
+    retain: Duration = Field(
+        default=0.0,
+        description="How long changes are kept after their receipt although every sink has them, for `tablecast "
+        "rewind`, such as `10min`; less when they fill half of `max_bytes`.",
+    )
+    new_sinks: Annotated[Literal["oldest", "newest"], Kind("oldest or newest")] = Field(
+        default="oldest",
+        description="Where a sink that a running table gets later begins: with the oldest change that is kept, or "
+        "with those to come.",
+    )
 
 
 class BlockTuning(Section):
@@ -177,6 +311,18 @@ class Tuning(Section):
     window_bytes: Annotated[Size, Field(ge=1)] = Field(
         default=16 * MIB,
         description="Most bytes of a table on the way to one sink, not yet acknowledged.",
+    )
+    audit_seconds: Annotated[Seconds, Field(le=3600)] = Field(
+        default=5.0, description="Time between two audits of a table's size, in seconds."
+    )
+    monitor_memory: Annotated[Size, Field(ge=256 * MIB)] = Field(
+        default=1024 * MIB,
+        description="Memory of its own that a monitor may take; above it, it starts afresh and catches up.",
+    )
+    unresponsive: Seconds = Field(
+        default=60.0,
+        description="How long an actor may leave a question unanswered before it is ended and started anew, in "
+        "seconds. On a busy machine answers take seconds, and ending a busy actor only makes it busier.",
     )
 
 
@@ -205,7 +351,7 @@ class PipelineConfig(Section):
 
     def dump(self) -> dict[str, Any]:
         """JSON-able values **with credentials**, for actors; ``model_validate`` takes them back."""
-        plain: dict[str, Any] = json.loads(json.dumps(self.model_dump(), default=_plain))
+        plain: dict[str, Any] = json.loads(json.dumps(self.model_dump(by_alias=True), default=_plain))
         return plain
 
     @property
@@ -214,7 +360,7 @@ class PipelineConfig(Section):
 
         It covers the credentials, so it belongs into comparisons, not into logs.
         """
-        canonical = json.dumps(self.model_dump(), default=_plain, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.dump(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
@@ -243,8 +389,14 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
                     ("tables", index, "name"),
                     f"also the {suffix[1:]} feed of another table; move one of them to another pipeline",
                 )
+    for index, table in enumerate(_items(data, "tables")):
+        if _at(table, "start") == "snapshot" and not _at(table, "increasing_column"):
+            yield (
+                ("tables", index, "start"),
+                "a snapshot is read by increasing_column, which is missing; name one, or start now",
+            )
     yield from _sink_contradictions(sinks)
-    yield from _source_contradictions(_at(data, "source", "kinetica"))
+    yield from _log_in_contradictions(_at(data, "source", "kinetica"), ("source", "kinetica"))
     low, high = (_bound(data, Decoders, "decoders", key) for key in ("min", "max"))
     if low > high:
         yield ("decoders", "min"), f"more than max, which is {high}; lower min or raise max"
@@ -258,6 +410,7 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
 
 
 def _sink_contradictions(sinks: Any) -> Iterator[tuple[KeyPath, str]]:
+    files: dict[str, str] = {}
     for name, sink in sinks.items() if isinstance(sinks, dict) else ():
         if isinstance(sink, dict):
             kinds = [kind for kind in Sink.model_fields if sink.get(kind) is not None]
@@ -267,10 +420,17 @@ def _sink_contradictions(sinks: Any) -> Iterator[tuple[KeyPath, str]]:
                     ("sinks", name),
                     f"names {found}; write exactly one of {', '.join(Sink.model_fields)}",
                 )
+            yield from _log_in_contradictions(_at(sink, "kronos"), ("sinks", name, "kronos"))
+        yield from v3io_contradictions(("sinks", name, "v3io"), _at(sink, "v3io"))
+        file = _at(sink, "console", "path")
+        if isinstance(file, str) and files.setdefault(os.path.normpath(file), name) != name:
+            yield (
+                ("sinks", name, "console", "path"),
+                f"also the file of the sink {files[os.path.normpath(file)]}; give each a file of its own",
+            )
 
 
-def _source_contradictions(source: Any) -> Iterator[tuple[KeyPath, str]]:
-    path = ("source", "kinetica")
+def _log_in_contradictions(source: Any, path: KeyPath) -> Iterator[tuple[KeyPath, str]]:
     if _at(source, "token") and _at(source, "username"):
         yield (*path, "token"), "given beside username; keep one of the two ways to log in"
     elif _at(source, "password") and not _at(source, "username"):

@@ -26,6 +26,7 @@ _EXPECTED = {
     "string_type": "must be text, not {found}; put the value in quotes",
     "int_type": "must be a whole number, not {found}; write digits without quotes",
     "float_type": "must be a number, not {found}; write digits without quotes",
+    "bool_type": "must be true or false, not {found}; write true or false without quotes",
     "tuple_type": "must be a list, not {found}; write [a, b], or a line `- item` for each",
     "dict_type": "must be a mapping, not {found}; write lines `key: value` below it",
     "model_type": "must be a mapping, not {found}; write lines `key: value` below it",
@@ -81,4 +82,4 @@ def _keys_at(root: type[BaseModel], path: Iterable[str | int]) -> list[str]:
     for part in path:
         if isinstance(part, str) and part in model.model_fields:
             model = inner(model.model_fields[part].annotation)
-    return list(model.model_fields)
+    return [field.alias or name for name, field in model.model_fields.items()]

@@ -45,6 +45,7 @@ def _rows(model: type[BaseModel], prefix: str) -> Iterator[str]:
     for name, field in model.model_fields.items():
         held = inner(field.annotation)
         section = isinstance(held, type) and issubclass(held, BaseModel)
+        name = field.alias or name
         yield f"| `{prefix}{name}` | {_type(field)} | {_default(field, section)} | {field.description} |\n"
         if section:
             origin = get_origin(field.annotation)
@@ -70,6 +71,8 @@ def _default(field: FieldInfo, section: bool) -> str:
         return "–"
     if isinstance(value, SecretStr) or value == "":
         return "empty"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     if isinstance(value, tuple):
         return f"`[{', '.join(value)}]`"
     if isinstance(value, Path):

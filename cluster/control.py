@@ -6,11 +6,13 @@ import ipaddress
 import logging
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from actors.names import NAMESPACE, supervisor_name
+from actors.errors import ActorError
+from actors.names import NAMESPACE, monitor_name, standby_name, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
@@ -42,6 +44,8 @@ def connect(address: str | None = None, *, start: bool = False, own: bool = Fals
     address = address or os.environ.get("RAY_ADDRESS")
     if not address:
         local.prepare_environment()
+        if not own:
+            _see_environment()
         if start and not own:
             address = local.ensure_started()
         elif not own:
@@ -80,11 +84,23 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), REACH_TIMEOUT).close()
         if ipaddress.ip_address(socket.gethostbyname(host)).is_loopback:
             local.prepare_environment()  # a cluster that keeps to this machine; Ray would ask for it elsewhere
+            _see_environment()
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise NoCluster(
             f"no Ray cluster answers at {address}: {reason}; check --address or RAY_ADDRESS"
         ) from error
+
+
+def _see_environment() -> None:
+    """See that Ray, if it was imported already, has our environment: it would look for the cluster elsewhere."""
+    constants = sys.modules.get("ray._private.ray_constants")
+    if constants is None or os.environ.get(local.LOOPBACK_ONLY) != "0" or not constants.ENABLE_RAY_CLUSTER:
+        return
+    raise NoCluster(
+        "Ray was imported before this process was set up for a cluster on this machine; connect, as"
+        f" tablecast.writer does, before `import ray`, or set {local.LOOPBACK_ONLY}=0 in its environment"
+    )
 
 
 def start_pipeline(config: PipelineConfig) -> Any:
@@ -152,6 +168,14 @@ def pipelines() -> list[str]:
     return sorted(name.removesuffix(suffix) for name in names if name.endswith(suffix))
 
 
+def running_config(pipeline: str) -> PipelineConfig | None:
+    """What the running pipeline of that name was made from, None if there is none."""
+    try:
+        return PipelineConfig.model_validate(ask(find(pipeline), "config"))
+    except NoSuchPipeline:
+        return None
+
+
 def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
     """Call a supervisor's method, waiting through a restart of it by Ray.
 
@@ -173,6 +197,31 @@ def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_T
                     f"the supervisor has not answered within {timeout:.0f} s; data flows without it, ask again"
                 ) from error
             time.sleep(0.2)
+
+
+def ask_monitor(
+    pipeline: str, table: str, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT
+) -> Any:
+    """Call a method of the monitor of `table`, whichever of its two places it is in.
+
+    Raises :class:`NotReady` when it is away, busy or cannot do it.
+    """
+    import ray
+    from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
+
+    why = ""
+    for name in (monitor_name(pipeline, table), standby_name(pipeline, table)):
+        try:
+            monitor = ray.get_actor(name, NAMESPACE)
+            return ray.get(getattr(monitor, method).remote(*arguments), timeout=timeout)
+        except RayTaskError as error:
+            cause = getattr(error, "cause", None)
+            if not isinstance(cause, (ActorError, TimeoutError)):
+                raise
+            why = why or str(cause) or "it is busy"
+        except (ValueError, RayActorError, GetTimeoutError):
+            why = why or "it does not answer"
+    raise NotReady(f"the monitor of {table}: {why}; try again, or see `tablecast status {pipeline}`")
 
 
 def stop_pipeline(pipeline: str, drain_seconds: float) -> Left:

@@ -7,6 +7,7 @@
     ├── NoSuchPipeline     no pipeline of that name is running
     ├── NoSuchPart         a pipeline has no table, sink or dead letter of that name
     ├── NotReachable       a server that the pipeline file names cannot be used
+    ├── NotRewound         a spool does not keep what was to be delivered again (exit code 1)
     ├── NotReady           a pipeline did not come to the state asked for in time (exit code 1)
     └── ReplayFailed       dead letters that were replayed failed again (exit code 1)
 
@@ -46,6 +47,12 @@ class NoSuchPart(CommandError):
 
 class NotReachable(CommandError):
     """Servers or tables that a pipeline file names cannot be used; one line each."""
+
+
+class NotRewound(CommandError):
+    """Tables could not be rewound: their spools do not keep what was asked for, or their monitors do not answer."""
+
+    exit_code = 1
 
 
 class NotReady(CommandError):

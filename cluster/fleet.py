@@ -22,6 +22,9 @@ PING_INTERVAL = 0.5
 #: busier.
 UNRESPONSIVE = 60.0
 
+#: Seconds without an answer after which `status` says so.
+SILENT = 3.0
+
 
 class MemberState(Enum):
     DOWN = "down"
@@ -40,9 +43,14 @@ class Member:
     start_at: float = 0.0
     asked_at: float | None = None
     answered_at: float = 0.0
+    looked_at: float = 0.0
     answer: dict[str, Any] = field(default_factory=dict)
     adopted: bool = False
     down_since: float | None = None
+    #: Seconds allowed to an answer; None: the fleet's.
+    patience: float | None = None
+    #: What it cannot start without, in words; None if nothing is missing.
+    waiting: str | None = None
     recovery: list[float] = field(default_factory=list)
 
 
@@ -67,17 +75,26 @@ class Kill:
     name: str
 
 
-Action = Start | Ping | Kill
+@dataclass(frozen=True, slots=True)
+class Look:
+    """See what keeps the actor, which has not answered since it was created: it may wait for resources."""
 
-#: Recovery times remembered per actor.
+    name: str
+
+
+Action = Start | Ping | Kill | Look
+
+#: Recovery times remembered per actor, and alerts.
 _RECOVERIES = 20
+_ALERTS = 20
 
 
 class Fleet:
     """All actors of one pipeline but the supervisor."""
 
-    def __init__(self, policy: RestartPolicy | None = None) -> None:
+    def __init__(self, policy: RestartPolicy | None = None, unresponsive: float = UNRESPONSIVE) -> None:
         self._policy = policy or RestartPolicy()
+        self._unresponsive = unresponsive
         self.members: dict[str, Member] = {}
         self.alerts: list[str] = []
 
@@ -99,9 +116,16 @@ class Fleet:
                 member.state, member.asked_at = MemberState.STARTING, now
                 todo.append(Start(member.spec))
             elif member.asked_at is not None:
-                if now >= member.asked_at + UNRESPONSIVE:
+                patience = member.patience or self._unresponsive
+                if now >= member.asked_at + patience:
                     todo.append(Kill(member.spec.name))
-                    self.died(member.spec.name, f"no answer for {UNRESPONSIVE:.0f} s", now)
+                    self.died(member.spec.name, f"no answer for {patience:.0f} s", now)
+                elif (
+                    member.state is MemberState.STARTING
+                    and now >= max(member.asked_at, member.looked_at) + SILENT
+                ):
+                    member.looked_at = now
+                    todo.append(Look(member.spec.name))
             elif member.state is MemberState.UP and now >= member.answered_at + PING_INTERVAL:
                 member.asked_at = now
                 todo.append(Ping(member.spec.name))
@@ -115,11 +139,24 @@ class Fleet:
         if member.state is MemberState.STARTING:
             member.adopted = adopted
         member.state, member.asked_at, member.answered_at = MemberState.UP, None, now
+        member.waiting = None
         member.answer = answer
-        # A monitor is back only when it receives again; others when they answer.
-        if member.down_since is not None and answer.get("state", "receiving") == "receiving":
+        # A monitor is back only when it receives again, a standby when it is ready; others when they answer.
+        if member.down_since is not None and answer.get("state", "receiving") in ("receiving", "ready"):
             member.recovery = [*member.recovery, now - member.down_since][-_RECOVERIES:]
             member.down_since = None
+
+    def waits(self, name: str, reason: str, now: float) -> None:
+        """The actor was created and waits for `reason`: its time to answer begins anew."""
+        member = self.members.get(name)
+        if member is not None and member.state is MemberState.STARTING:
+            member.waiting, member.asked_at = reason, now
+
+    def postpone(self, name: str, reason: str, until: float) -> None:
+        """The actor cannot be created before `until` for want of `reason`, which is no failure of its own."""
+        member = self.members[name]
+        member.state, member.start_at, member.asked_at = MemberState.DOWN, until, None
+        member.waiting = reason
 
     def died(self, name: str, reason: str, now: float) -> None:
         """The actor failed, in starting or later."""
@@ -129,12 +166,16 @@ class Fleet:
         member.start_at = member.history.failed(reason, now)
         parked = member.history.parked_until is not None
         member.state = MemberState.PARKED if parked else MemberState.DOWN
-        member.asked_at = None
+        member.asked_at = member.waiting = None
         if member.down_since is None:
             member.down_since = now
         if parked:
-            self.alerts.append(f"{name} failed too often and rests for {self._policy.park:.0f} s: {reason}")
-            del self.alerts[:-_RECOVERIES]
+            self.alert(f"{name} failed too often and rests for {self._policy.park:.0f} s: {reason}")
+
+    def alert(self, text: str) -> None:
+        """Tell of something that a person should know."""
+        self.alerts.append(text)
+        del self.alerts[:-_ALERTS]
 
     def wake(self, name: str) -> bool:
         """Start an actor at the next :meth:`actions` if it is parked. Returns whether it was."""

@@ -8,15 +8,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actors.block import TICKS_PER_SECOND, BlockId
-from actors.errors import ActorError
 from actors.monitor.letters import DeadLetter
-from actors.names import NAMESPACE, monitor_name
+from actors.names import feeds_of
 from cluster import control
-from cluster.config import FEED_SUFFIXES
 from cluster.errors import NoSuchPart, NotReady
 
-#: Seconds allowed to one answer of a monitor, and between two looks at a replay.
-ANSWER_TIMEOUT = 30.0
+#: Seconds between two looks at a replay.
 LOOK_AGAIN = 0.2
 
 
@@ -94,25 +91,12 @@ class Letters:
         if pipeline != self.name:
             raise NoSuchPart(f"{origin} is of pipeline {pipeline}, not of {self.name}")
         for table in self._all:
-            if feed in (table, *(table + suffix for suffix in FEED_SUFFIXES)):
+            if feed in feeds_of(table):
                 return table, BlockId(feed, int(parts[2]), int(parts[3]))
         raise NoSuchPart(f"pipeline {self.name} has no feed {feed}; its tables are: {', '.join(self._all)}")
 
     def _ask(self, table: str, method: str, *arguments: Any) -> Any:
-        import ray
-        from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
-
-        try:
-            monitor = ray.get_actor(monitor_name(self.name, table), NAMESPACE)
-            return ray.get(getattr(monitor, method).remote(*arguments), timeout=ANSWER_TIMEOUT)
-        except RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            if not isinstance(cause, (ActorError, TimeoutError)):
-                raise
-            why = str(cause) or "it is busy"
-        except (ValueError, RayActorError, GetTimeoutError):
-            why = "it does not answer"
-        raise NotReady(f"the monitor of {table}: {why}; try again, or see `tablecast status {self.name}`")
+        return control.ask_monitor(self.name, table, method, *arguments)
 
 
 def describe(pipeline: str, letter: DeadLetter) -> dict[str, Any]:

@@ -24,10 +24,13 @@ import psutil
 
 from cluster.errors import LocalClusterError
 
+#: Read by Ray when it is imported.
+LOOPBACK_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
 #: Set before Ray is imported. The first makes Ray use the loopback address for everything on this machine (its name
 #: speaks of other systems, where that is the default); tokens guard nothing between processes of one user here.
 _ENVIRONMENT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    LOOPBACK_ONLY: "0",
     "RAY_AUTH_MODE": "disabled",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "1",

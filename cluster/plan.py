@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 from actors.monitor.grouping import BlockLimits
-from actors.monitor.settings import MonitorSettings
-from actors.names import decoder_name, monitor_name, writer_name
+from actors.monitor.settings import Drain, MonitorSettings
+from actors.names import (
+    STANDBY_SUFFIX,
+    decoder_name,
+    drainer_name,
+    monitor_name,
+    standby_name,
+    writer_name,
+)
 from cluster.config import PipelineConfig, Table
 
 #: CPUs that Ray reserves per actor, so that five monitors, four decoders and a writer fit two cores.
@@ -21,7 +30,7 @@ SUPERVISOR_CPUS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """One actor: `kind` is ``monitor``, ``decoder`` or ``writer``, `which` the table, number or sink.
+    """One actor: its `kind`, and `which` it is: the table, number or sink.
 
     `settings` go to the actor's constructor; `digest` tells whether a running actor was made from the same ones.
     """
@@ -32,6 +41,11 @@ class ActorSpec:
     settings: Any
     digest: str
     cpus: float
+
+    @property
+    def home(self) -> str:
+        """By which the host of a monitor is remembered: its spool's folder, of which a table with a standby has two."""
+        return PurePath(self.settings.spool).name
 
     def __repr__(self) -> str:
         return f"ActorSpec({self.name})"  # settings may hold credentials
@@ -45,21 +59,48 @@ def monitor_specs(config: PipelineConfig) -> list[ActorSpec]:
     ]
 
 
-def writer_specs(config: PipelineConfig) -> list[ActorSpec]:
-    """One writer per sink that a table uses."""
-    used = {sink for table in config.tables for sink in config.sinks_of(table)}
-    sinks = config.dump()["sinks"]
+def standby_specs(config: PipelineConfig) -> list[ActorSpec]:
+    """The second place of each table that has a standby: like the first, with a spool of its own."""
     specs = []
-    for sink in config.sinks:
-        if sink in used:
-            settings = {kind: values for kind, values in sinks[sink].items() if values is not None}
-            specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings))
+    for table in config.tables:
+        if table.standby:
+            settings = _monitor(config, table)
+            settings = replace(settings, spool=settings.spool + STANDBY_SUFFIX)
+            specs.append(_spec("standby", table.name, standby_name(config.pipeline, table.name), settings))
+    return specs
+
+
+def drainer_spec(
+    config: PipelineConfig, host: str, table: str, sinks: Iterable[str], last_epoch: int | None
+) -> ActorSpec:
+    """A drainer of the spool of `table` on `host`, whose records go to `sinks`; see :class:`Drain`."""
+    known = next(
+        (each for each in config.tables if each.name == table), Table.model_validate({"name": table})
+    )
+    there = tuple(sink for sink in sinks if sink in config.sinks)
+    drain = Drain(host, tuple(sink for sink in sinks if sink not in config.sinks), last_epoch)
+    settings = replace(_monitor(config, known), sinks=there, drain=drain)
+    return _spec("drainer", table, drainer_name(config.pipeline, host, table), settings)
+
+
+def writer_specs(config: PipelineConfig) -> list[ActorSpec]:
+    """One writer per sink; one that no table uses is for puts."""
+    specs = []
+    for sink, kinds in config.dump()["sinks"].items():
+        settings = {kind: values for kind, values in kinds.items() if values is not None}
+        for kind in ("parquet", "custom"):
+            if kind in settings:
+                settings[kind]["hold_bytes"] = config.tuning.window_bytes // 2
+        specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings))
     return specs
 
 
 def decoder_specs(config: PipelineConfig, count: int) -> list[ActorSpec]:
     """A pool of `count` decoders."""
-    return [_spec("decoder", str(n), decoder_name(config.pipeline, n), None) for n in range(count)]
+    transforms = {
+        table["name"]: table["transform"] for table in config.dump()["tables"] if table["transform"]
+    }
+    return [_spec("decoder", str(n), decoder_name(config.pipeline, n), transforms) for n in range(count)]
 
 
 def source_arguments(config: PipelineConfig) -> dict[str, Any]:
@@ -87,12 +128,19 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
         spool=str(config.spool.path / config.pipeline / table.name),
         max_bytes=config.spool.max_bytes,
         min_free=config.spool.min_free,
+        when_full=config.spool.when_full,
+        retain=config.spool.retain,
+        new_sinks=config.spool.new_sinks,
         limits=BlockLimits(block.records, block.bytes, block.linger_ms / 1000),
         window_bytes=config.tuning.window_bytes,
+        max_memory=config.tuning.monitor_memory,
         on_decode_failure=table.on_decode_failure,
         contract=table.contract,
         ambiguous=table.ambiguous,
         increasing_column=table.increasing_column,
+        standby=table.standby,
+        start=table.start,
+        audit=config.tuning.audit_seconds,
     )
 
 
@@ -100,5 +148,5 @@ def _spec(kind: str, which: str, name: str, settings: Any) -> ActorSpec:
     # Not of a pickle, whose bytes depend on which equal strings happen to be one object.
     text = json.dumps((kind, name, settings), default=asdict, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    cpus = {"monitor": MONITOR_CPUS, "decoder": DECODER_CPUS, "writer": WRITER_CPUS}[kind]
+    cpus = {"decoder": DECODER_CPUS, "writer": WRITER_CPUS}.get(kind, MONITOR_CPUS)
     return ActorSpec(kind, which, name, settings, digest, cpus)

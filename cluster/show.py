@@ -19,7 +19,10 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
     )
     tables = Table(
-        "table", "state", *map(_right, ("rec/s", "received", "pending", "dead", "restarts")), box=None
+        "table",
+        "state",
+        *map(_right, ("rec/s", "received", "pending", "dead", "lost", "restarts", "MiB")),
+        box=None,
     )
     for table in status["tables"]:
         tables.add_row(
@@ -29,7 +32,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
             f"{table['received']:,}",
             f"{table['pending']:,}",
             f"{table['dead_letters']:,}",
+            f"[red]{table['lost']:,}[/red]" if table["lost"] else "0",
             str(table["restarts"]),
+            f"{(table['resident_bytes'] or 0) >> 20}",
         )
     console.print(tables)
     sinks = Table(
@@ -49,6 +54,20 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     for part in (*status["tables"], *status["sinks"], *decoders["members"]):
         if part["problem"] and (part["state"] not in _GOOD or "lanes" in part or "kind" in part):
             console.print(f"[yellow]{escape(part['name'])}: {escape(part['problem'])}[/yellow]")
+    for table in status["tables"]:
+        standby = table["standby"]
+        if standby and standby["state"] != "ready":
+            why = f": {standby['problem']}" if standby["problem"] else ""
+            text = f"{table['name']}: its standby, {standby['state']}, cannot take over yet{why}"
+            console.print(f"[yellow]{escape(text)}[/yellow]")
+    for spool in status["spools"]:
+        what = f"{spool['records']:,} records of {spool['table']}"
+        if spool["dead_letters"]:
+            what += f" and {spool['dead_letters']:,} dead letters"
+        where = f"draining on host {spool['host']}" if spool["state"] == "draining" else ""
+        console.print(
+            f"[yellow]{escape(what)}: {escape(', '.join(filter(None, (where, spool['problem']))))}[/yellow]"
+        )
     for alert in status["alerts"]:
         console.print(f"[red]{escape(alert)}[/red]")
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from typing import Any
 
 from cluster.config import PipelineConfig
-from cluster.fleet import Fleet, Member, MemberState
+from cluster.fleet import SILENT, Fleet, Member, MemberState
+from cluster.hosts import Hosts
+from cluster.plan import standby_specs
+from cluster.spools import FoundSpool
 
 #: Seconds over which rates are averaged.
 RATE_WINDOW = 5.0
@@ -46,41 +50,126 @@ def pipeline_status(
     config: PipelineConfig,
     fleet: Fleet,
     rates: Rates,
+    hosts: Hosts,
     *,
+    now: float,
     state: str,
     since: float,
     decoders: int,
     earlier_restarts: int,
 ) -> dict[str, Any]:
-    """The whole pipeline. `since` is when this supervisor started, in seconds since 1970."""
-    by_kind: dict[str, list[Member]] = {"monitor": [], "decoder": [], "writer": []}
+    """The whole pipeline, from the supervisor's process at `now` (monotonic seconds).
+
+    `since` is when it started, in seconds since 1970.
+    """
+    by_kind: dict[str, list[Member]] = {
+        "monitor": [],
+        "standby": [],
+        "drainer": [],
+        "decoder": [],
+        "writer": [],
+    }
     for member in fleet.members.values():
         by_kind[member.spec.kind].append(member)
+    tables = [table.name for table in config.tables]
+    standbys = {member.spec.which: member for member in by_kind["standby"]}
     return {
         "pipeline": config.pipeline,
         "state": state,
         "time": time.time(),
+        "supervisor_pid": os.getpid(),
         "supervisor_since": since,
         "restarts": earlier_restarts + fleet.restarts,
         "adopted": sum(member.adopted for member in fleet.members.values()),
         "alerts": list(fleet.alerts),
-        "tables": [_table(member, rates) for member in by_kind["monitor"]],
+        "hosts": _hosts(hosts),
+        "tables": [
+            {
+                **_table(member, rates, now),
+                "host": hosts.homes.get(member.spec.home),
+                "standby": _standby(standbys.get(member.spec.which), member, hosts),
+            }
+            for member in sorted(by_kind["monitor"], key=lambda member: tables.index(member.spec.which))
+        ],
+        "spools": _spools(
+            hosts, config, {_place(member): member for member in by_kind["drainer"]}, rates, now
+        ),
         "decoders": {
             "wanted": decoders,
             "running": sum(member.state is MemberState.UP for member in by_kind["decoder"]),
-            "members": [_decoder(member, rates) for member in by_kind["decoder"]],
+            "members": [_decoder(member, rates, now) for member in by_kind["decoder"]],
         },
-        "sinks": [_sink(member, rates) for member in by_kind["writer"]],
+        "sinks": [_sink(member, rates, now) for member in by_kind["writer"]],
     }
 
 
-def _common(member: Member, rates: Rates) -> dict[str, Any]:
+def _hosts(hosts: Hosts) -> list[dict[str, Any]]:
+    names = sorted({*hosts.alive, *hosts.homes.values(), *(host for host, _ in hosts.spools)})
+    return [
+        {
+            "name": name,
+            "alive": name in hosts.alive,
+            "searched": hosts.searched(name),
+            "tables": sorted(table for table, home in hosts.homes.items() if home == name),
+            "problem": hosts.problems.get(name),
+        }
+        for name in names
+    ]
+
+
+def _place(member: Member) -> tuple[str, str]:
+    return member.spec.settings.drain.host, member.spec.which
+
+
+def _spools(
+    hosts: Hosts, config: PipelineConfig, drainers: dict[tuple[str, str], Member], rates: Rates, now: float
+) -> list[dict[str, Any]]:
+    """The spools that no monitor has and that are not empty."""
+    found = []
+    homes = {table.name for table in config.tables} | {spec.home for spec in standby_specs(config)}
+    orphans = hosts.orphans(homes)
+    for (host, table), spool in sorted(orphans.items()):
+        drainer = drainers.get((host, table))
+        if not (spool.records or spool.problem or drainer):
+            continue
+        entry = {
+            "table": table,
+            "host": host,
+            "state": "held",
+            "records": max(spool.pending.values(), default=0),
+            "dead_letters": spool.dead_letters,
+            "problem": _held(host, spool, hosts, config),
+        }
+        if drainer is not None and host in hosts.alive:
+            told = _table(drainer, rates, now)
+            up = drainer.state is MemberState.UP
+            entry |= {"state": "draining", "problem": told["problem"]}
+            entry |= {"records": told["pending"], "dead_letters": told["dead_letters"]} if up else {}
+        found.append(entry)
+    return found
+
+
+def _held(host: str, spool: FoundSpool, hosts: Hosts, config: PipelineConfig) -> str:
+    """Why the records of an orphan stay where they are."""
+    if host not in hosts.alive:
+        return f"held on host {host}, which is gone; they are delivered when it is back"
+    absent = [sink for sink, records in spool.pending.items() if records and sink not in config.sinks]
+    reasons = [spool.problem] if spool.problem else []
+    reasons += [f"the file has no sink {sink} any more" for sink in absent]
+    reasons += ["the dead letters failed again; they stay"] if spool.dead_letters else []
+    return f"held on host {host}: {'; '.join(reasons) or 'about to be delivered'}"
+
+
+def _common(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     up = member.state is MemberState.UP
-    problem = answer.get("problem") if up else member.history.last_reason
+    problem = member.waiting or (answer.get("problem") if up else member.history.last_reason)
+    state = "waiting" if member.waiting else member.state.value
+    if up and member.asked_at is not None and now >= member.asked_at + SILENT:
+        state, problem = "silent", f"not answering for {now - member.asked_at:.0f} s"
     return {
         "name": member.spec.which,
-        "state": member.state.value,
+        "state": state,
         "pid": answer.get("pid") if up else None,
         "problem": problem,
         "restarts": member.history.count,
@@ -89,10 +178,10 @@ def _common(member: Member, rates: Rates) -> dict[str, Any]:
     }
 
 
-def _table(member: Member, rates: Rates) -> dict[str, Any]:
+def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
-    status = _common(member, rates)
-    if member.state is MemberState.UP:
+    status = _common(member, rates, now)
+    if status["state"] == "up":
         status["state"] = answer.get("state", "starting")
     lanes = answer.get("lanes", [])
     problems = [f"{lane['sink']}: {lane['problem']}" for lane in lanes if lane["problem"]]
@@ -118,7 +207,34 @@ def _table(member: Member, rates: Rates) -> dict[str, Any]:
         "pending": max((lane["pending_records"] for lane in lanes), default=0),
         "spool_bytes": answer.get("spool_bytes", 0),
         "dead_letters": answer.get("dead_letters", 0),
+        "resident_bytes": answer.get("resident_bytes"),
+        "source": answer.get("account"),
+        "lost": (answer.get("account") or {}).get("shortfall") or 0,
+        "accounts": [lane["account"] for lane in lanes if lane.get("account")],
+        "gaps": answer.get("gaps", {"counts": {}, "latest": []}),
+        "catch_up": answer.get("catch_up"),
         "lanes": lanes,
+    }
+
+
+def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str, Any] | None:
+    """The table's standby: ``ready`` to take over at once, ``copying``, ``waiting`` for the monitor, or down."""
+    if standby is None:
+        return None
+    up = standby.state is MemberState.UP
+    answer = standby.answer if up else {}
+    seen = monitor.answer.get("standby") or {}
+    return {
+        "state": answer.get("state", "starting") if up else standby.state.value,
+        "pid": answer.get("pid"),
+        "host": hosts.homes.get(standby.spec.home),
+        "problem": standby.waiting or (answer.get("problem") or seen.get("problem"))
+        if up
+        else standby.history.last_reason,
+        "aligned": answer.get("aligned", False),
+        "lacked": answer.get("lacked", 0),
+        "healed": seen.get("healed", 0),
+        "restarts": standby.history.count,
     }
 
 
@@ -133,14 +249,29 @@ def _aborted(member: Member) -> dict[str, Any] | None:
     return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
-def _decoder(member: Member, rates: Rates) -> dict[str, Any]:
+def _decoder(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
-    counts = {key: answer.get(key, 0) for key in ("blocks", "records", "rejects", "busy_seconds")}
-    return {**_common(member, rates), **counts}
+    counts = {key: answer.get(key, 0) for key in ("blocks", "records", "rejects", "filtered", "busy_seconds")}
+    return {**_common(member, rates, now), **counts}
 
 
-def _sink(member: Member, rates: Rates) -> dict[str, Any]:
+def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
-    counts = {key: answer.get(key, 0) for key in ("records", "requests", "retries", "waiting")}
+    numbers = (
+        "records",
+        "requests",
+        "retries",
+        "refused",
+        "waiting",
+        "buffered_bytes",
+        "callers",
+        "in_flight",
+    )
+    facts = ("circuit", "concurrency", "problem_since", "last_error", "last_error_at")
     (kind,) = member.spec.settings
-    return {**_common(member, rates), "kind": kind, **counts, "problem_since": answer.get("problem_since")}
+    return {
+        **_common(member, rates, now),
+        "kind": kind,
+        **{key: answer.get(key, 0) for key in numbers},
+        **{key: answer.get(key) for key in facts},
+    }

@@ -1,7 +1,6 @@
-"""The supervisor: a detached Ray actor that starts, watches, restarts and scales the actors of one pipeline.
+"""The supervisor: a detached Ray actor that keeps the actors of one pipeline, and does what people ask of it.
 
-It decides nothing itself: :class:`~cluster.fleet.Fleet` does. Data flows without it; Ray restarts it, and it finds
-its actors again by their names.
+Data flows without it; Ray restarts it, and it finds its actors again by their names.
 """
 
 from __future__ import annotations
@@ -11,27 +10,21 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Container
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, GetTimeoutError, RayActorError, RayTaskError
+from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-from actors.codec.actor import DecodeActor
-from actors.monitor.actor import MonitorActor
-from actors.names import NAMESPACE, decoder_name
-from actors.writer.actor import WriterActor
-from cluster import memory
+from actors.errors import ActorError
+from actors.names import decoder_name
 from cluster.config import PipelineConfig
-from cluster.fleet import Fleet, Kill, Ping, Start
-from cluster.plan import SUPERVISOR_CPUS, ActorSpec, decoder_specs, monitor_specs, writer_specs
-from cluster.status import Rates, pipeline_status
+from cluster.difference import difference
+from cluster.keeper import ACTORS, WITH_SPOOL, Keeper, reason
+from cluster.plan import SUPERVISOR_CPUS, ActorSpec, decoder_specs
+from cluster.status import pipeline_status
 
 log = logging.getLogger(__name__)
-
-_ACTORS: dict[str, Any] = {"monitor": MonitorActor, "writer": WriterActor, "decoder": DecodeActor}
-
-#: Seconds between two rounds of the loop; a dead actor is seen within a round after its ping.
-TICK = 0.1
 
 #: Seconds allowed to a decoder that is taken out of the pool for what it has begun.
 DECODER_DRAIN = 30.0
@@ -40,151 +33,8 @@ DECODER_DRAIN = 30.0
 COMMAND_TIMEOUT = 15.0
 
 
-class Supervisor:
-    """Keeps the actors of `config` alive until told to stop. Methods are thread-safe."""
-
-    def __init__(self, config: PipelineConfig) -> None:
-        self._config = config
-        self._memory = memory.Memory(config.pipeline)
-        remembered = self._memory.load()
-        self._decoders = int(remembered.get("decoders", config.decoders.min))
-        self._earlier_restarts = int(remembered.get("restarts", 0))
-        self._host = str(remembered.get("host") or ray.util.get_node_ip_address())
-        self._fleet = Fleet()
-        self._fleet.want(monitor_specs(config) + writer_specs(config) + decoder_specs(config, self._decoders))
-        self._lock = threading.RLock()
-        self._handles: dict[str, Any] = {}
-        #: ObjectRef -> (actor name, handle asked, whether it was adopted)
-        self._calls: dict[Any, tuple[str, Any, bool]] = {}
-        self._since = time.time()
-        self._state = "running"
-        self._rates = Rates()
-        self._save()
-
-    # -- the loop -----------------------------------------------------------------------------------------------
-
-    def run(self) -> None:
-        """Watch over the fleet until stopped."""
-        while self._state != "stopped":
-            try:
-                self._round()
-            except Exception:
-                log.exception("a round of the supervisor failed; going on")
-                time.sleep(1.0)
-
-    def _round(self) -> None:
-        with self._lock:
-            restarts = self._fleet.restarts
-            if self._state != "stopping":
-                for action in self._fleet.actions(time.monotonic()):
-                    self._do(action)
-            calls = list(self._calls)
-        done = ray.wait(calls, num_returns=len(calls), timeout=TICK)[0] if calls else []
-        if not calls:
-            time.sleep(TICK)
-        with self._lock:
-            for call in done:
-                self._answer(call)
-            if self._fleet.restarts != restarts:
-                self._save()
-            self._rates.sample(self._fleet, time.monotonic())
-
-    def _do(self, action: Start | Ping | Kill) -> None:
-        match action:
-            case Start(spec):
-                try:
-                    self._start(spec)
-                except Exception as error:
-                    self._fleet.died(spec.name, _reason(error), time.monotonic())
-            case Ping(name):
-                handle = self._handles[name]
-                self._calls[handle.status.remote()] = (name, handle, False)
-            case Kill(name):
-                ray.kill(self._handles.pop(name))
-
-    def _start(self, spec: ActorSpec) -> None:
-        handle, adopted = self._find(spec), True
-        if handle is None:
-            handle, adopted = self._create(spec), False
-        self._handles[spec.name] = handle
-        if spec.kind == "monitor":
-            handle.start.remote(self._decoders, self._state == "running")
-        else:
-            handle.start.remote()
-        self._calls[handle.status.remote()] = (spec.name, handle, adopted)
-
-    def _find(self, spec: ActorSpec) -> Any:
-        """The running actor of that name, unless it was made from other settings: such a one is ended."""
-        try:
-            handle = ray.get_actor(spec.name, NAMESPACE)
-            answer = ray.get(handle.status.remote(), timeout=5.0)
-        except GetTimeoutError:
-            return handle  # busy: it is watched like any other from here on
-        except (ValueError, RayActorError):
-            return None
-        if answer["digest"] == spec.digest:
-            return handle
-        ray.kill(handle)
-        return None
-
-    def _create(self, spec: ActorSpec) -> Any:
-        common = {
-            "name": spec.name,
-            "namespace": NAMESPACE,
-            "lifetime": "detached",
-            "num_cpus": spec.cpus,
-            "max_restarts": 0,
-        }
-        match spec.kind:
-            case "monitor":
-                incarnation = max(self._memory.incarnation + 1, int(time.time() * 1000))
-                self._memory.incarnation = incarnation
-                self._save()
-                # A monitor lives where its spool is.
-                pinned = {f"node:{self._host}": 0.001}
-                return (
-                    _ACTORS[spec.kind]
-                    .options(resources=pinned, **common)
-                    .remote(spec.settings, incarnation, spec.digest)
-                )
-            case "writer":
-                return (
-                    _ACTORS[spec.kind]
-                    .options(**common)
-                    .remote(self._config.pipeline, spec.settings, spec.digest)
-                )
-            case _:
-                return _ACTORS[spec.kind].options(**common).remote(spec.digest)
-
-    def _answer(self, call: Any) -> None:
-        name, handle, adopted = self._calls.pop(call)
-        if self._handles.get(name) is not handle:
-            return  # of a life that is over
-        now = time.monotonic()
-        try:
-            answer = ray.get(call)
-        except (RayActorError, RayTaskError) as error:
-            self._failed(name, _reason(error), now, dead=isinstance(error, ActorDiedError))
-        else:
-            if answer.get("state") == "failed":
-                self._failed(name, answer["problem"], now, dead=False)
-            else:
-                self._fleet.answered(name, answer, now, adopted)
-
-    def _failed(self, name: str, reason: str, now: float, dead: bool) -> None:
-        log.warning("%s failed: %s", name, reason)
-        self._fleet.died(name, reason, now)
-        handle = self._handles.pop(name, None)
-        if handle is not None and not dead:
-            ray.kill(handle)
-
-    def _save(self) -> None:
-        if self._state in ("stopping", "stopped"):
-            return  # what comes now is of a pipeline that has ended
-        restarts = self._earlier_restarts + self._fleet.restarts
-        self._memory.save({"decoders": self._decoders, "restarts": restarts, "host": self._host})
-
-    # -- commands -----------------------------------------------------------------------------------------------
+class Supervisor(Keeper):
+    """A keeper that is told what to do. Methods are thread-safe."""
 
     def status(self) -> dict[str, Any]:
         """Everything ``tablecast status`` shows; see :mod:`cluster.status`."""
@@ -193,11 +43,17 @@ class Supervisor:
                 self._config,
                 self._fleet,
                 self._rates,
+                self._hosts,
+                now=time.monotonic(),
                 state=self._state,
                 since=self._since,
                 decoders=self._decoders,
                 earlier_restarts=self._earlier_restarts,
             )
+
+    def config(self) -> dict[str, Any]:
+        """The configuration **with credentials**, as ``PipelineConfig.dump`` gives it."""
+        return self._config.dump()
 
     def scale(self, decoders: int) -> str | None:
         """Change the pool to `decoders`; returns why not if the pipeline file does not allow that many."""
@@ -210,9 +66,7 @@ class Supervisor:
             before, self._decoders = self._decoders, decoders
             self._fleet.want(decoder_specs(self._config, decoders))
             self._save()
-            for name, member in self._fleet.members.items():
-                if member.spec.kind == "monitor" and name in self._handles:
-                    self._handles[name].set_decoders.remote(decoders)
+            self._tell_decoders()
             leaving = [decoder_name(self._config.pipeline, n) for n in range(decoders, before)]
             handles = [self._handles.pop(name) for name in leaving if name in self._handles]
             for name in leaving:
@@ -224,40 +78,126 @@ class Supervisor:
             ray.kill(handle)
         return None
 
+    def apply(self, values: dict[str, Any], drain_seconds: float) -> str | None:
+        """Become what the configuration `values` says, in the steps of :func:`difference` taken at once.
+
+        Actors whose settings stay the same go on. Returns why nothing was changed if what should be delivered before
+        was not within `drain_seconds`.
+        """
+        with self._changing:
+            steps = difference(self._config, PipelineConfig.model_validate(values))
+            if not steps:
+                return None
+            tables = {table for step in steps for table in step.drain}
+            left = self._drain(drain_seconds, tables)
+            delivered = not (left["pending"] or left["silent"])
+            with self._lock:
+                if self._state != "running":
+                    return f"{self._config.pipeline} is being stopped"
+                if delivered:
+                    self._config = steps[-1].config
+                    bounds = self._config.decoders
+                    self._decoders = min(max(self._decoders, bounds.min), bounds.max)
+                    self._save()
+                wanted = self._specs()
+                digests = {spec.name: spec.digest for spec in wanted}
+                specs = [m.spec for m in self._fleet.members.values() if m.spec.kind != "drainer"]
+                ends = [spec for spec in specs if digests.get(spec.name) != spec.digest]
+                if not delivered:  # those that were stopped for it are to receive again
+                    ends = [spec for spec in specs if spec.kind == "monitor" and spec.which in tables]
+            self._exchange(ends, wanted, [spec.name for spec in specs if spec.kind == "monitor"])
+            if delivered:
+                return None
+            return (
+                f"{left['pending']:,} records of {', '.join(sorted(tables))} are not delivered yet; see"
+                f" `tablecast status {self._config.pipeline}` and try again"
+            )
+
+    def _exchange(self, ends: list[ActorSpec], wanted: list[ActorSpec], fronts: Container[str]) -> None:
+        """End some actors, monitors before what they send to, and want others, perhaps of the same names.
+
+        `fronts` are the actors that are monitors.
+        """
+        with self._lock:
+            handles = {spec.name: self._handles.pop(spec.name, None) for spec in ends}
+            for spec in ends:
+                self._fleet.unwant(spec.name)
+                self._gone(spec.name)
+                self._pairs.pop(spec.name, None)  # nobody is promoted meanwhile
+        for kind in ("monitor", "standby", "writer", "decoder"):
+            some = {s.name: handles[s.name] for s in ends if s.kind == kind and handles[s.name] is not None}
+            _quietly({name: handle.stop.remote() for name, handle in some.items()}, 10.0)
+            for handle in some.values():
+                ray.kill(handle)
+        with self._lock:
+            self._fleet.want(wanted)
+            self._pair_up(fronts)
+            self._tell_decoders()
+
+    def _tell_decoders(self) -> None:
+        """Let all who send blocks to decoders know how many there are."""
+        for name, member in self._fleet.members.items():
+            if member.spec.kind in WITH_SPOOL and name in self._handles:
+                self._handles[name].set_decoders.remote(self._decoders)
+
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
         """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
 
         With `skip`, the records that aborted a table go to the dead letters. Returns the names of the actors woken,
         the (feed, sink) of each lane, and the tables whose monitors cannot be asked now.
         """
-        calls: dict[str, Any] = {}
+        calls: dict[str, tuple[str, Any]] = {}
         with self._lock:
             members = [m for m in self._fleet.members.values() if m.spec.kind != "decoder" or target is None]
             named = [m.spec for m in members if target in (None, m.spec.which)]
             actors = [spec.name for spec in named if self._fleet.wake(spec.name)]
-            tables = {spec.which for spec in named if spec.kind == "monitor"}
+            tables = {spec.which for spec in named if spec.kind in WITH_SPOOL}
             sinks = {spec.which for spec in named if spec.kind == "writer"}
             silent = []
-            for spec in (member.spec for member in members if member.spec.kind == "monitor"):
+            for spec in (member.spec for member in members if member.spec.kind in WITH_SPOOL):
                 wanted = (
                     spec.settings.sinks if spec.which in tables else sinks.intersection(spec.settings.sinks)
                 )
                 if not wanted:
                     continue
                 if spec.name in self._handles:
-                    calls[spec.which] = self._handles[spec.name].resume.remote(
-                        list(wanted), skip, spec.which in tables
-                    )
+                    call = self._handles[spec.name].resume.remote(list(wanted), skip, spec.which in tables)
+                    calls[spec.name] = (spec.which, call)
                 elif spec.name not in actors:
                     silent.append(spec.which)
         lanes = []
-        for table, call in calls.items():
+        for table, call in calls.values():
             try:
                 lanes += ray.get(call, timeout=COMMAND_TIMEOUT)
             except (RayActorError, RayTaskError, GetTimeoutError) as error:
-                log.warning("%s not resumed: %s", table, _reason(error))
+                log.warning("%s not resumed: %s", table, reason(error))
                 silent.append(table)
         return {"actors": actors, "lanes": lanes, "silent": silent}
+
+    def rewind(self, sink: str, table: str | None, time: int) -> dict[str, Any]:
+        """Deliver again to `sink` what the spools of `table`, or of all, received at `time` (ticks) or later.
+
+        Returns ``{"feeds": {feed: records}, "refused": {table: why}}``.
+        """
+        refused = {}
+        calls: dict[str, Any] = {}
+        with self._lock:
+            monitors = [m.spec for m in self._fleet.members.values() if m.spec.kind == "monitor"]
+            for spec in monitors:
+                if sink not in spec.settings.sinks or table not in (None, spec.which):
+                    continue
+                if spec.name in self._handles:
+                    calls[spec.which] = self._handles[spec.name].rewind.remote(sink, time)
+                else:
+                    refused[spec.which] = "its monitor is being restarted; try again"
+        feeds: dict[str, int] = {}
+        for which, call in calls.items():
+            try:
+                feeds |= ray.get(call, timeout=COMMAND_TIMEOUT)
+            except (RayActorError, RayTaskError, GetTimeoutError) as error:
+                cause = getattr(error, "cause", None)
+                refused[which] = str(cause) if isinstance(cause, ActorError) else reason(error)
+        return {"feeds": feeds, "refused": refused}
 
     def stop(self, drain_seconds: float) -> dict[str, Any]:
         """Stop receiving, deliver what is left for up to `drain_seconds`, end all actors.
@@ -270,9 +210,8 @@ class Supervisor:
         left = self._drain(drain_seconds)
         with self._lock:
             self._state = "stopping"
-            kinds = ("monitor", "writer", "decoder")
             members = [
-                m.spec.name for kind in kinds for m in self._fleet.members.values() if m.spec.kind == kind
+                m.spec.name for kind in ACTORS for m in self._fleet.members.values() if m.spec.kind == kind
             ]
             handles = {name: self._handles[name] for name in members if name in self._handles}
         _quietly({name: handle.stop.remote() for name, handle in handles.items()}, 10.0)
@@ -283,15 +222,20 @@ class Supervisor:
             self._memory.forget()
         return left
 
-    def _drain(self, seconds: float) -> dict[str, Any]:
-        """Stop intake and wait until nothing is pending. A monitor that is being restarted is waited for."""
+    def _drain(self, seconds: float, tables: set[str] | None = None) -> dict[str, Any]:
+        """Stop the intake of `tables`, or of all, and wait until they have nothing pending.
+
+        A monitor that is being restarted is waited for.
+        """
         deadline = time.monotonic() + seconds
         while True:
             with self._lock:
-                specs = [m.spec for m in self._fleet.members.values() if m.spec.kind == "monitor"]
-                monitors = {s.which: self._handles[s.name] for s in specs if s.name in self._handles}
-            answers = _quietly({table: monitor.drain.remote() for table, monitor in monitors.items()}, 10.0)
-            silent = [spec.which for spec in specs if spec.which not in answers]
+                specs = [m.spec for m in self._fleet.members.values() if m.spec.kind in WITH_SPOOL]
+                specs = [spec for spec in specs if tables is None or spec.which in tables]
+                monitors = {s.name: self._handles[s.name] for s in specs if s.name in self._handles}
+            answers = _quietly({name: monitor.drain.remote() for name, monitor in monitors.items()}, 10.0)
+            # A spool of another host is waited for no longer than that host answers.
+            silent = [s.which for s in specs if s.name not in answers and s.kind == "monitor"]
             pending = sum(answer["pending"] for answer in answers.values())
             # What waits for a person is not waited for here.
             busy = any(a["receiving"] or (a["pending"] and not a["stuck"]) for a in answers.values())
@@ -309,15 +253,8 @@ def _quietly(calls: dict[str, Any], timeout: float) -> dict[str, Any]:
         try:
             results[refs[call]] = ray.get(call)
         except (RayActorError, RayTaskError) as error:
-            log.warning("while stopping %s: %s", refs[call], _reason(error))
+            log.warning("while stopping %s: %s", refs[call], reason(error))
     return results
-
-
-def _reason(error: BaseException) -> str:
-    """One line of an exception that Ray may have wrapped in a traceback."""
-    cause = getattr(error, "cause", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    return f"{type(cause).__name__}: {lines[0] if lines else 'no message'}"
 
 
 @ray.remote(num_cpus=SUPERVISOR_CPUS, concurrency_groups={"control": 8})
@@ -337,12 +274,24 @@ class SupervisorActor:
         return self._supervisor.status()
 
     @ray.method(concurrency_group="control")
+    def config(self) -> dict[str, Any]:
+        return self._supervisor.config()
+
+    @ray.method(concurrency_group="control")
     def scale(self, decoders: int) -> str | None:
         return self._supervisor.scale(decoders)
 
     @ray.method(concurrency_group="control")
+    def apply(self, config: dict[str, Any], drain_seconds: float) -> str | None:
+        return self._supervisor.apply(config, drain_seconds)
+
+    @ray.method(concurrency_group="control")
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
         return self._supervisor.resume(target, skip)
+
+    @ray.method(concurrency_group="control")
+    def rewind(self, sink: str, table: str | None, time: int) -> dict[str, Any]:
+        return self._supervisor.rewind(sink, table, time)
 
     @ray.method(concurrency_group="control")
     def stop(self, drain_seconds: float) -> dict[str, Any]:

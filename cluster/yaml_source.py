@@ -24,6 +24,9 @@ KeyPath = tuple[str | int, ...]
 MAX_DEPTH = 32
 MAX_VALUES = 20_000
 
+#: In the text of every fault that is a variable without value, and of no other.
+UNSET = "is not set"
+
 _YAML = "tag:yaml.org,2002:"
 _VARIABLE = re.compile(r"\$\$|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\})?")
 _TAG = "a YAML tag (!...) is not used here; remove it, or put the value in quotes"
@@ -205,7 +208,7 @@ class _Builder:
             if default is not None:
                 return found or default
             if found is None:
-                text = f"environment variable {name} is not set; set it, or write ${{{name}:-default}}"
+                text = f"environment variable {name} {UNSET}; set it, or write ${{{name}:-default}}"
                 self._document.fault(path, text)
             return found or ""
 

@@ -21,6 +21,9 @@ from protocols.kinetica.types import Column, TableType
 #: In the order of their size.
 TABLES = ("flights", "weather", "planes", "airports", "airlines")
 
+#: The column of row numbers that every table gets: it grows with each insert, so that gaps can be healed by it.
+ROW = "row"
+
 #: Times of day in UTC become columns of milliseconds.
 _TIMESTAMPS = ("time_hour",)
 
@@ -63,7 +66,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 def _table(name: str, text: bytes, limit: int | None) -> DemoTable:
     rows = pl.read_csv(text, null_values=["NA", ""], infer_schema_length=None)
-    rows = rows if limit is None else rows.head(limit)
+    rows = (rows if limit is None else rows.head(limit)).with_row_index(ROW).cast({ROW: pl.Int64})
     for column in _TIMESTAMPS:
         if column in rows.columns:
             rows = rows.with_columns(

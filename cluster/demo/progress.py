@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich import progress
 from rich.console import Console
@@ -62,13 +63,16 @@ class Progress:
             + ", ".join(f"{name} {done:,}/{total:,}" for name, (done, total) in self._counts.items())
         )
 
-    def verdicts(self, verdicts: dict[str, Verdict], totals: Verdict) -> None:
-        """The table of the end."""
+    def verdicts(
+        self, verdicts: dict[str, Verdict], totals: Verdict, reports: dict[str, dict[str, Any]]
+    ) -> None:
+        """The table of the end; `reports` are those of :mod:`cluster.verify`."""
         table = Table("table", box=None)
-        for column in ("inserted", "stored", "doubled", "lost"):
+        for column in ("inserted", "stored", "doubled", "lost", "unexplained"):
             table.add_column(column, justify="right")
+        unexplained = {name: report["unexplained"] for name, report in reports.items()}
+        unexplained["total"] = sum(unexplained.values())
         for name, each in (*verdicts.items(), ("total", totals)):
-            table.add_row(
-                name, *(f"{count:,}" for count in (each.inserted, each.stored, each.doubled, each.lost))
-            )
+            counts = (each.inserted, each.stored, each.doubled, each.lost, unexplained[name])
+            table.add_row(name, *(f"{count:,}" for count in counts))
         self._console.print(table)

@@ -1,4 +1,4 @@
-"""Runs the demonstration: servers, tables, pipeline, inserts, one SIGKILL, and the comparison at the end."""
+"""Runs the demonstration: servers, tables, pipeline, inserts with a SIGKILL in their midst, and the comparison."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import signal
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,18 +15,23 @@ from typing import Any
 
 import numpy as np
 
+from actors.block import BlockId
 from actors.names import NAMESPACE, writer_name
 from cluster import control
 from cluster.config import PipelineConfig
-from cluster.demo.data import DemoTable, load_tables
+from cluster.demo.data import ROW, DemoTable, load_tables
 from cluster.demo.progress import Progress
 from cluster.demo.proof import Verdict, compare, read_back
 from cluster.errors import CommandError
 from cluster.servers import embedded_server
+from cluster.verify import summary, verify
 from protocols.kinetica.client import KineticaClient
 
 #: Rows per insert call.
 INSERT_ROWS = 5_000
+
+#: Part of its rows after which a table's monitor is killed.
+KILL_AFTER = 0.3
 
 #: Seconds allowed to everything inserted to be stored, and to a killed monitor to be back.
 PATIENCE = 120.0
@@ -35,7 +41,7 @@ SINK = "events"
 
 
 class Traffic:
-    """What happened to each row of a table: when it was inserted, and when it was stored."""
+    """What happened to the rows of a table: when each was inserted, and how many are stored."""
 
     def __init__(self, table: DemoTable) -> None:
         self.table = table
@@ -44,21 +50,28 @@ class Traffic:
         self.stored = 0
         self.latencies: list[np.ndarray[Any, np.dtype[np.float64]]] = []
         self._inserted_at = np.zeros(len(self.frames))
-        self._epochs: dict[int, int] = {}
+        self._blocks: set[BlockId] = set()
+        self._first_epoch: int | None = None
 
-    def insert(self, client: KineticaClient, until: int) -> None:
-        """Insert rows up to number `until`."""
-        while self.inserted < until:
-            start, stop = self.inserted, min(self.inserted + INSERT_ROWS, until)
+    def insert(self, client: KineticaClient) -> None:
+        """Insert all rows."""
+        while self.inserted < len(self.frames):
+            start, stop = self.inserted, min(self.inserted + INSERT_ROWS, len(self.frames))
             self._inserted_at[start:stop] = time.time()
             client.insert_records(self.table.name, self.frames[start:stop])
             self.inserted = stop
 
-    def delivered(self, epoch: int, offset: int, count: int, at: float) -> None:
-        """Rows of one block are stored. An epoch begins only when all rows before it are stored."""
-        first = self._epochs.setdefault(epoch, self.stored) + offset
-        self.stored = max(self.stored, first + count)
-        self.latencies.append(at - self._inserted_at[first : first + count])
+    def delivered(self, block: BlockId, count: int, at: float) -> None:
+        """Rows of one block are stored."""
+        if block in self._blocks:
+            return
+        self._blocks.add(block)
+        self.stored += count
+        self._first_epoch = self._first_epoch or block.epoch
+        # Later epochs have what a catch-up fetched, in an order of its own.
+        if block.epoch == self._first_epoch:
+            inserted_at = self._inserted_at[block.offset : block.offset + count]
+            self.latencies.append(at - inserted_at)
 
 
 def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
@@ -78,7 +91,7 @@ def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
             {
                 "pipeline": PIPELINE,
                 "source": {"kinetica": {"url": kinetica}},
-                "tables": [{"name": each.table.name} for each in traffic],
+                "tables": [{"name": each.table.name, "increasing_column": ROW} for each in traffic],
                 "sinks": {SINK: {"kronos": {"url": kronos}}},
                 "decoders": {"min": 2},
                 "spool": {"path": str(folder / "spool"), "min_free": 0},
@@ -91,17 +104,16 @@ def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
         if not control.wait_ready(supervisor, PATIENCE):
             raise CommandError(f"the pipeline did not come up: {control.ask(supervisor, 'status')}")
         demo = _Demo(traffic, client, supervisor, say)
-        seconds = demo.stream(0.5)
-        recovery = demo.kill_monitor(traffic[0].table.name)
-        seconds += demo.stream(1.0)
+        seconds = demo.stream()
         status = control.ask(supervisor, "status")
+        report = verify(PIPELINE, repair=True)
         control.stop_pipeline(PIPELINE, PATIENCE)
         say.line("reading every event back and comparing the rows")
         verdicts = {
             each.table.name: compare(each.table.rows, read_back(kronos, "kronos", each.table))
             for each in traffic
         }
-    return _report(say, traffic, verdicts, status["restarts"], seconds, recovery, as_json)
+    return _report(say, traffic, verdicts, report, status["restarts"], seconds, demo.recovery, as_json)
 
 
 class _Demo:
@@ -118,22 +130,30 @@ class _Demo:
         self._say = say
         self._writer = ray.get_actor(writer_name(PIPELINE, SINK), NAMESPACE)
         self._seen = 0
+        #: Seconds from the kill until the monitor received again.
+        self.recovery = 0.0
 
-    def stream(self, part: float) -> float:
-        """Insert up to that part of each table, all tables at once, and wait until it is stored; returns seconds."""
+    def stream(self) -> float:
+        """Insert all rows, all tables at once; kill the first table's monitor meanwhile; wait until all are stored.
+
+        Returns seconds.
+        """
         started = time.monotonic()
-        goals = {each: round(part * len(each.frames)) for each in self._traffic}
+        totals = {each: len(each.frames) for each in self._traffic}
+        killing = self._kill_monitor(self._traffic[0])
         with (
-            ThreadPoolExecutor(len(goals)) as pool,
-            self._say.bars([t.table.name for t in goals], goals.values()),
+            ThreadPoolExecutor(len(totals)) as pool,
+            self._say.bars([t.table.name for t in totals], totals.values()),
         ):
-            inserts = [pool.submit(each.insert, self._client, goal) for each, goal in goals.items()]
-            while any(each.stored < goal for each, goal in goals.items()):
+            inserts = [pool.submit(each.insert, self._client) for each in totals]
+            while next(killing, True) is not True or any(t.stored < total for t, total in totals.items()):
                 self._collect()
-                for each in goals:
+                for each in totals:
                     self._say.update(each.table.name, each.stored)
                 if time.monotonic() - started > PATIENCE:
-                    missing = {t.table.name: goal - t.stored for t, goal in goals.items() if t.stored < goal}
+                    missing = {
+                        t.table.name: total - t.stored for t, total in totals.items() if t.stored < total
+                    }
                     raise CommandError(f"after {PATIENCE:.0f} s there are rows not stored: {missing}")
                 time.sleep(0.05)
             for insert in inserts:
@@ -148,29 +168,23 @@ class _Demo:
             self._seen = delivery.number
             each = tables.get(delivery.block.feed)
             if each is not None:
-                each.delivered(delivery.block.epoch, delivery.block.offset, delivery.count, delivery.time)
+                each.delivered(delivery.block, delivery.count, delivery.time)
 
-    def kill_monitor(self, table: str) -> float:
-        """Kill the monitor of `table` with SIGKILL and wait until it receives again; returns seconds."""
-        pid = self._monitor(table)["pid"]
-        self._say.line(
-            f"everything inserted is stored; killing the monitor of {table} (process {pid}, SIGKILL)"
-        )
-        self._say.line("waiting until it is back: what is published while nobody listens is not received")
-        started = time.monotonic()
+    def _kill_monitor(self, traffic: Traffic) -> Iterator[None]:
+        """Kill the monitor of a table once part of its rows is inserted, and go on until it receives again."""
+        table, pid = traffic.table.name, self._monitor(traffic.table.name)["pid"]
+        while traffic.inserted < KILL_AFTER * len(traffic.frames):
+            yield
+        self._say.line(f"killing the monitor of {table} (process {pid}, SIGKILL) while rows keep coming")
+        killed, inserted = time.monotonic(), traffic.inserted
         os.kill(pid, signal.SIGKILL)
-        while True:
-            monitor = self._monitor(table)
-            if monitor["state"] == "receiving" and monitor["pid"] not in (None, pid):
-                break
-            if time.monotonic() - started > PATIENCE:
-                raise CommandError(
-                    f"the monitor of {table} is not back after {PATIENCE:.0f} s: {monitor['problem']}"
-                )
-            time.sleep(0.05)
-        seconds = time.monotonic() - started
-        self._say.line(f"the supervisor has it back after {seconds:.1f} s; inserting the rest")
-        return seconds
+        while (monitor := self._monitor(table))["state"] != "receiving" or monitor["pid"] in (None, pid):
+            yield
+        self.recovery = time.monotonic() - killed
+        self._say.line(
+            f"the supervisor has it back after {self.recovery:.1f} s; {traffic.inserted - inserted:,} rows were"
+            " inserted meanwhile"
+        )
 
     def _monitor(self, table: str) -> dict[str, Any]:
         status = control.ask(self._supervisor, "status")
@@ -181,6 +195,7 @@ def _report(
     say: Progress,
     traffic: list[Traffic],
     verdicts: dict[str, Verdict],
+    report: dict[str, Any],
     restarts: int,
     seconds: float,
     recovery: float,
@@ -192,17 +207,19 @@ def _report(
     latencies = np.concatenate([part for each in traffic for part in each.latencies]) * 1000
     p50, p99 = (round(float(value), 1) for value in np.percentile(latencies, [50, 99]))
     rate = totals.inserted / seconds
-    say.verdicts(verdicts, totals)
+    say.verdicts(verdicts, totals, {table["table"]: table for table in report["tables"]})
     say.line(
         f"{totals.inserted:,} rows in {seconds:.1f} s of streaming: {rate:,.0f} records/s;"
         f" latency p50 {p50:.0f} ms, p99 {p99:.0f} ms; {restarts} restart, back after {recovery:.1f} s"
     )
-    good = not totals.lost and not totals.doubled
-    say.line("nothing lost, nothing doubled" if good else "ROWS ARE MISSING OR DOUBLED")
+    good = not (totals.lost or totals.doubled or report["unexplained"])
+    say.line(f"by the accounts: {summary(report)}")
+    say.line("by the rows: nothing lost, nothing doubled" if good else "ROWS ARE MISSING OR DOUBLED")
     if as_json:
         result = {
             "tables": {name: _fields(verdict) for name, verdict in verdicts.items()},
             **_fields(totals),
+            "conservation": report,
             "restarts": restarts,
             "seconds": round(seconds, 3),
             "records_per_second": round(rate, 1),

@@ -18,6 +18,7 @@ from protocols.kinetica.client import KineticaClient
 from protocols.kinetica.server import TableServer
 from protocols.kinetica.types import Column, TableType
 from protocols.kronos.server import EventStore
+from protocols.v3io.server import V3ioServer
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,6 +89,78 @@ def test_check_finds_all_in_order(tmp_path: Path, kinetica: TableServer, kronos:
     assert f"127.0.0.1:{kinetica.monitor_port}" in lines[2]
     assert lines[3].startswith("sink events: Kronos ")
     assert lines[4] == f"{file}: pipeline p, 1 table, 1 sink, 1 decoder: all good"
+
+
+def other_sinks(file: Path, **sinks: object) -> Path:
+    """The pipeline file with these sinks in place of its own."""
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | {"sinks": sinks}))
+    return file
+
+
+def test_check_of_sinks_that_are_no_servers(
+    tmp_path: Path, kinetica: TableServer, kronos: EventStore
+) -> None:
+    secret = "cmFuZDIvdXVpZC9hd3NhY2NvdW50L3JlZ2lvbg=="
+    file = other_sinks(
+        pipeline(tmp_path, kinetica.url, kronos.url),
+        panoply={"panoply": {"apikey": "acct/rand1", "apisecret": secret}},
+        lake={"parquet": {"path": "deep/lake"}},
+        lines={"console": {"path": "events.ndjson"}},
+        out={"console": {}},
+    )
+    result = tablecast("check", str(file))
+    assert result.exit_code == 0, result.output
+    assert [line for line in result.stdout.splitlines() if line.startswith("sink ")] == [
+        "sink panoply: Panoply at https://sqs.region.amazonaws.com; credentials are well-formed, "
+        "a first record will try them",
+        f"sink lake: Parquet files below {tmp_path}/deep/lake",
+        f"sink lines: lines of JSON to {tmp_path}/events.ndjson",
+        "sink out: lines of JSON to the output of the writer",
+    ]
+    assert not (tmp_path / "deep").exists()
+    assert not (tmp_path / "events.ndjson").exists()
+    assert "rand" not in result.output
+
+
+def test_check_of_transforms_and_v3io(tmp_path: Path, kinetica: TableServer, kronos: EventStore) -> None:
+    file = pipeline(tmp_path, kinetica.url, kronos.url)
+    content = json.loads(file.read_text())
+    content["tables"][0]["transform"] = {"where": "gone > 1"}
+    file.write_text(json.dumps(content))
+    with V3ioServer(port=0, access_key="open sesame") as v3io:
+        settings = {"url": v3io.url, "access_key": "open sesame", "container": "users"}
+        objects = {"objects": {"path": "lake"}}
+        other_sinks(
+            file,
+            good={"v3io": settings | objects},
+            nowhere={"v3io": settings | objects | {"container": "none"}},
+            locked={"v3io": settings | objects | {"access_key": "hush"}},
+        )
+        table, nowhere, locked = complaints(tablecast("check", str(file)))
+    assert table.startswith("table t: transform.where: there is no column gone; the columns are ")
+    assert nowhere.startswith("sink nowhere: ")
+    assert "Container not found: none" in nowhere
+    assert "the access key is wrong" in locked
+    assert "hush" not in locked
+
+
+def test_check_of_sinks_that_cannot_be(tmp_path: Path, kinetica: TableServer, kronos: EventStore) -> None:
+    (tmp_path / "file").write_text("")
+    file = other_sinks(
+        pipeline(tmp_path, kinetica.url, kronos.url),
+        panoply={"panoply": {"apikey": "acct/rand1", "apisecret": "hush"}},
+        lake={"parquet": {"path": "file/lake"}},
+        lines={"console": {"path": "."}},
+    )
+    result = tablecast("check", str(file))
+    panoply, lake, console = complaints(result)
+    assert (
+        panoply == "sink panoply: the apisecret is not one of Panoply's; copy it whole, with the = at its end"
+    )
+    assert lake == f"sink lake: {tmp_path}/file is a file; give another path"
+    assert console == f"sink lines: {tmp_path} is a folder; name a file in it"
+    assert "hush" not in result.output
 
 
 def test_check_of_a_bad_file_names_every_fault(tmp_path: Path) -> None:
@@ -162,6 +235,7 @@ def test_check_of_a_monitor_port_that_is_closed(
         ("scale", "p", "--decoders", "2"),
         ("down", "p"),
         ("resume", "p"),
+        ("rewind", "p", "--sink", "s", "--to", "-10min"),
         ("deadletters", "p", "ls"),
         ("deadletters", "p", "replay"),
     ],
@@ -230,7 +304,7 @@ def test_serve_on_a_port_in_use(tmp_path: Path, kronos: EventStore, kinetica: Ta
 
 def test_serve_in_a_place_that_is_no_directory(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    for kind in ("kronos", "kinetica"):
+    for kind in ("kronos", "kinetica", "v3io"):
         (line,) = serve(kind, "--port", "0", "--data-dir", str(tmp_path / "file"))
         assert line.startswith("tablecast: ")
         assert str(tmp_path / "file") in line

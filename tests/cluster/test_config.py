@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cluster.config import ConfigError, PipelineConfig, load, parse
+from cluster.config import ConfigError, PipelineConfig, Sink, load, parse
 from cluster.config_reference import reference
 
 ROOT = Path(__file__).parents[2]
@@ -36,6 +36,19 @@ def faults(text: str, env: dict[str, str] | None = None) -> list[str]:
 def changed(old: str, new: str) -> str:
     assert old in GOOD
     return GOOD.replace(old, new)
+
+
+def test_the_sinks_of_the_readme_are_good() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme[readme.index("## Sinks") : readme.index("## The embedded servers")]
+    snippets = re.findall(r"\| `(\w+: \{.*\})` \|$", table, re.MULTILINE)
+    kinds = set()
+    for snippet in snippets:
+        text = GOOD[: GOOD.index("sinks:")] + f"sinks:\n  {snippet}\n"
+        config = parse(text, "f.yaml", {"PANOPLY_KEY": "acct/rand1", "PANOPLY_SECRET": "c2VjcmV0"})
+        (sink,) = config.sinks.values()
+        kinds |= sink.model_fields_set
+    assert kinds == set(Sink.model_fields) - {"custom"}
 
 
 def test_defaults() -> None:
@@ -70,6 +83,19 @@ def test_example_is_good(tmp_path: Path) -> None:
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse(GOOD + f"spool: {{min_free: {text}}}", "f", {}).spool.min_free == size
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10min", 600), ("1.5h", 5400), ("30 s", 30), ("2d", 172_800), ("0", 0), ("90", 90)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse(GOOD + f"spool: {{retain: {text}}}", "f", {}).spool.retain == seconds
+
+
+def test_a_duration_from_the_environment() -> None:
+    text = GOOD + "spool: {retain: '${KEEP}', when_full: drop_oldest, new_sinks: newest}"
+    spool = parse(text, "f", {"KEEP": "90"}).spool
+    assert (spool.retain, spool.when_full, spool.new_sinks) == (90, "drop_oldest", "newest")
 
 
 @pytest.mark.parametrize(
@@ -220,6 +246,16 @@ FAULTS = [
         changed("flights", "a\n  - name: a.updates"),
         "7: tables[1].name: also the updates feed of another",
     ),
+    (
+        "text for a flag",
+        GOOD + "  lake: {parquet: {path: a, partition_by_date: 'yes'}}",
+        "9: sinks.lake.parquet.partition_by_date: must be true or false, not text; write",
+    ),
+    (
+        "a compression that is none",
+        GOOD + "  lake: {parquet: {path: a, compression: zip}}",
+        "9: sinks.lake.parquet.compression: must be 'zstd', 'snappy', 'gzip', 'lz4' or 'none'",
+    ),
     ("no kind", GOOD + "  none: {}", "9: sinks.none: names no kind; write exactly one of kronos"),
     (
         "event",
@@ -287,6 +323,9 @@ FAULTS = [
     ("no time", changed('8151"', '8151", timeout: 0'), "8: sinks.events.kronos.timeout: must be more than 0"),
     ("infinite time", changed('8151"', '8151", timeout: .inf'), "8: sinks.events.kronos.timeout: must be"),
     ("size", GOOD + "spool: {max_bytes: 10 gigs}", "9: spool.max_bytes: not a size; write"),
+    ("duration", GOOD + "spool: {retain: 10 minutes}", "9: spool.retain: not a duration; write"),
+    ("number as text", GOOD + "spool: {retain: '90'}", "9: spool.retain: not a duration; write"),
+    ("policy", GOOD + "spool: {when_full: block}", "9: spool.when_full: "),
     ("empty path", GOOD + "spool: {path: ''}", "9: spool.path: not a path"),
     (
         "min above max",
@@ -297,6 +336,46 @@ FAULTS = [
         "min above default max",
         GOOD + "decoders: {min: 9}",
         "9: decoders.min: more than max, which is 4; lower",
+    ),
+    (
+        "one file for two console sinks",
+        GOOD + "  a: {console: {path: ./x/lines}}\n  b: {console: {path: x/lines}}",
+        "10: sinks.b.console.path: also the file of the sink a; give each a file of its own",
+    ),
+    (
+        "no form of V3IO",
+        GOOD + "  v: {v3io: {url: 'http://h', container: c}}",
+        "9: sinks.v.v3io: names no form; write exactly one of stream, kv, objects",
+    ),
+    (
+        "two forms of V3IO",
+        GOOD + "  v: {v3io: {url: 'http://h', container: c, kv: {path: a, key: k}, objects: {path: a}}}",
+        "9: sinks.v.v3io: names kv and objects; write exactly one of stream, kv, objects",
+    ),
+    (
+        "key and shard",
+        GOOD + "  v: {v3io: {url: 'http://h', container: c, stream: {path: a, key: k, shard: s}}}",
+        "9: sinks.v.v3io.stream.shard: given beside key; keep one of the two",
+    ),
+    (
+        "path out of a container",
+        GOOD + "  v: {v3io: {url: 'http://h', container: c, objects: {path: a/../b}}}",
+        "9: sinks.v.v3io.objects.path: not a path in a container; write FOLDER/FOLDER",
+    ),
+    (
+        "credentials in a place",
+        GOOD + "  l: {parquet: {path: 's3://key:word@bucket/path'}}",
+        "9: sinks.l.parquet.path: credentials in a URL; give them by the environment",
+    ),
+    (
+        "no place",
+        GOOD + "  l: {parquet: {path: 'ftp://bucket/path'}}",
+        "9: sinks.l.parquet.path: not a URL of files; write one of s3, gs",
+    ),
+    (
+        "no expression",
+        changed("name: flights", "name: flights\n    transform: {where: 'id >'}"),
+        "7: tables[0].transform: where: not a polars SQL expression: unable to parse",
     ),
     ("window", GOOD + "tuning: {window_bytes: 1000}", "9: tuning.window_bytes: less than tuning.block.bytes"),
 ]
@@ -486,3 +565,23 @@ def test_any_value_in_any_place_is_a_pipeline_or_a_config_error(data: st.DataObj
         place = place[key]
     place[key] = data.draw(JSON)
     check_parse(json.dumps(tree))
+
+
+def test_a_custom_sink_survives_its_journey_and_is_not_shown() -> None:
+    text = changed(
+        "sinks:\n", "sinks:\n  mine: {custom: {class: 'a.b:C', options: {password: correct-horse, n: [1]}}}\n"
+    )
+    config = parse(text, "f.yaml", {})
+    custom = PipelineConfig.model_validate(config.dump()).sinks["mine"].custom
+    assert custom is not None
+    assert (custom.class_, custom.options) == ("a.b:C", {"password": "correct-horse", "n": [1]})
+    assert "correct-horse" not in repr(config)
+    assert PipelineConfig.model_validate(config.dump()).digest == config.digest
+    (fault,) = faults(text.replace("class:", "klass:"))[:1]
+    assert "sinks.mine.custom" in fault
+    assert any("did you mean class?" in fault for fault in faults(text.replace("class:", "klass:")))
+
+
+def test_a_store_needs_one_way_to_log_in() -> None:
+    text = changed("events: {kronos: {", "events: {kronos: {token: a, username: b, ")
+    assert any("keep one of the two ways to log in" in fault for fault in faults(text))

@@ -10,7 +10,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from actors.backoff import Backoff
-from cluster.fleet import PING_INTERVAL, UNRESPONSIVE, Action, Fleet, Kill, MemberState, Ping, Start
+from cluster.fleet import (
+    PING_INTERVAL,
+    SILENT,
+    UNRESPONSIVE,
+    Action,
+    Fleet,
+    Kill,
+    Look,
+    MemberState,
+    Ping,
+    Start,
+)
 from cluster.plan import ActorSpec
 from cluster.restarts import RestartPolicy
 
@@ -99,7 +110,7 @@ def test_recoveries_remembered_are_bounded() -> None:
 def test_silence_ends_an_actor_also_one_that_was_found_hanging() -> None:
     for asked, one in ((0.0, fleet("a")), (PING_INTERVAL, up("a"))):
         one.actions(asked)
-        assert one.actions(asked + UNRESPONSIVE - 0.1) == []
+        assert Kill("a") not in one.actions(asked + UNRESPONSIVE - 0.1)
         assert one.actions(asked + UNRESPONSIVE) == [Kill("a")]
         assert one.members["a"].history.last_reason == "no answer for 60 s"
         # Its answer may still come in; it is of a life that is over.
@@ -146,6 +157,8 @@ class FleetUnderFire(RuleBasedStateMachine):
             elif isinstance(action, Ping):
                 assert action.name not in self.starting | self.asked, "asked twice"
                 self.asked.add(action.name)
+            elif isinstance(action, Look):
+                assert action.name in self.starting
             else:
                 assert action.name in self.starting | self.asked
                 self.over(action.name)
@@ -210,3 +223,26 @@ def test_a_parked_actor_that_is_woken_starts_at_once_and_with_a_clean_slate() ->
     assert running.actions(40.0) == [Start(spec("a"))]
     running.died("a", "refused", 41.0)
     assert running.members["a"].state is MemberState.DOWN
+
+
+def test_an_actor_that_waits_for_resources_is_looked_at_and_not_ended() -> None:
+    one = fleet("a")
+    one.actions(0.0)
+    assert one.actions(SILENT - 0.1) == []
+    assert one.actions(SILENT) == [Look("a")]
+    one.waits("a", "no CPU", SILENT)
+    assert one.actions(UNRESPONSIVE) == [Look("a")]
+    assert one.members["a"].waiting == "no CPU"
+    assert one.actions(SILENT + UNRESPONSIVE) == [Kill("a")]
+    assert one.members["a"].waiting is None
+
+
+def test_an_actor_that_cannot_be_created_yet_is_tried_again_and_no_failure_is_counted() -> None:
+    one = fleet("a")
+    one.actions(0.0)
+    one.postpone("a", "its host is away", 2.0)
+    assert one.actions(1.9) == []
+    assert one.members["a"].waiting == "its host is away"
+    assert one.actions(2.0) == [Start(spec("a"))]
+    one.answered("a", {}, 2.5)
+    assert (one.members["a"].waiting, one.restarts) == (None, 0)

@@ -6,10 +6,20 @@ import os
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from cluster.config import PipelineConfig, parse
-from cluster.plan import decoder_specs, monitor_specs, source_arguments, writer_specs
+from actors.monitor.settings import Drain
+from actors.writer.sinks import SINKS, make_sink
+from cluster.config import PipelineConfig, Sink, parse
+from cluster.plan import (
+    decoder_specs,
+    drainer_spec,
+    monitor_specs,
+    source_arguments,
+    standby_specs,
+    writer_specs,
+)
 
 TEXT = """\
 pipeline: flights
@@ -62,9 +72,9 @@ def test_what_follows_an_alteration_is_settled_per_table() -> None:
     assert values == ("evolve", "reject", None)
 
 
-def test_a_sink_that_no_table_uses_has_no_writer() -> None:
+def test_a_sink_that_no_table_uses_has_a_writer_for_puts() -> None:
     text = TEXT.replace("- name: weather", "- {name: weather, sinks: [events]}")
-    assert [spec.which for spec in writer_specs(config(text))] == ["events"]
+    assert [spec.which for spec in writer_specs(config(text))] == ["events", "more"]
 
 
 def test_digests_are_the_same_in_every_process_and_after_a_journey() -> None:
@@ -103,3 +113,52 @@ def test_credentials_reach_the_client_and_no_repr() -> None:
     assert specs[0].settings.source["password"] == "correct-horse"
     shown = repr(specs) + repr([spec.settings for spec in specs]) + str(specs[0])
     assert "correct-horse" not in shown
+
+
+def test_a_sink_that_holds_blocks_back_holds_half_a_window() -> None:
+    text = TEXT.replace(
+        "tuning: {block", "  lake: {parquet: {path: ./lake}}\ntuning: {window_bytes: 3MiB, block"
+    )
+    lake = writer_specs(config(text.replace("sinks: [events]", "sinks: [lake]")))[-1]
+    assert lake.settings["parquet"]["path"] == "/lake"
+    assert lake.settings["parquet"]["hold_bytes"] == 3 * 2**20 // 2
+
+
+def test_every_kind_of_sink_is_made_from_its_settings(tmp_path: Path) -> None:
+    secret = "cmFuZDIvdXVpZC9hd3NhY2NvdW50L3JlZ2lvbg=="
+    kinds = {
+        "kronos": 'url: "http://127.0.0.1:8151"',
+        "panoply": f"apikey: a/b, apisecret: {secret}",
+        "parquet": f"path: {tmp_path}",
+        "console": "",
+        "v3io": 'url: "http://127.0.0.1:8081", container: users, kv: {path: t, key: id}',
+    }
+    assert set(kinds) == set(SINKS) == set(Sink.model_fields) - {"custom"}
+    lines = "".join(f"  {kind}: {{{kind}: {{{values}}}}}\n" for kind, values in kinds.items())
+    specs = writer_specs(config(TEXT.split("  - {name: flights")[0] + f"  - name: t\nsinks:\n{lines}"))
+    assert [list(spec.settings) for spec in specs] == [[kind] for kind in kinds]
+    for spec in specs:
+        assert secret not in repr(spec)
+        make_sink("p", spec.settings).close()
+
+
+def test_a_table_with_a_standby_has_two_places_with_a_spool_each() -> None:
+    with_standby = config(TEXT.replace("- name: weather", "- {name: weather, standby: true}"))
+    flights, weather = monitor_specs(with_standby)
+    (standby,) = standby_specs(with_standby)
+    assert standby_specs(config()) == []
+    assert (standby.kind, standby.which) == ("standby", "weather")
+    assert standby.name == "flights/monitor/weather~standby"
+    assert (flights.home, weather.home, standby.home) == ("flights", "weather", "weather~standby")
+    assert replace(standby.settings, spool=weather.settings.spool) == weather.settings
+
+
+def test_a_drainer_has_the_sinks_that_are_left_also_for_a_table_that_is_not_in_the_file() -> None:
+    spec = drainer_spec(config(), "east", "former", ["more", "lost"], 7)
+    assert (spec.kind, spec.which, spec.name) == ("drainer", "former", "flights/drainer/east/former")
+    assert spec.settings.spool == "/spool/flights/former"
+    assert spec.settings.sinks == ("more",)
+    assert spec.settings.drain == Drain("east", ("lost",), 7)
+    flights = drainer_spec(config(), "east", "flights", ["events"], None)
+    assert flights.settings.events == ("insert", "delete")
+    assert flights.digest != monitor_specs(config())[0].digest

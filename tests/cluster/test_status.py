@@ -9,10 +9,13 @@ from typing import Any
 from rich.console import Console
 
 from cluster.config import parse
-from cluster.fleet import Fleet
-from cluster.plan import decoder_specs, monitor_specs, writer_specs
+from cluster.fleet import PING_INTERVAL, SILENT, Fleet
+from cluster.hosts import Hosts
+from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
 from cluster.show import show_status
+from cluster.spools import FoundSpool
 from cluster.status import RATE_WINDOW, Rates, pipeline_status
+from tests.cluster.test_hosts import node
 
 CONFIG = parse(
     """\
@@ -34,9 +37,19 @@ def started() -> Fleet:
     return fleet
 
 
-def status(fleet: Fleet, rates: Rates | None = None) -> dict[str, Any]:
+def status(
+    fleet: Fleet, rates: Rates | None = None, hosts: Hosts | None = None, now: float = 0.0
+) -> dict[str, Any]:
     made = pipeline_status(
-        CONFIG, fleet, rates or Rates(), state="running", since=1.0, decoders=1, earlier_restarts=3
+        CONFIG,
+        fleet,
+        rates or Rates(),
+        hosts or Hosts(),
+        now=now,
+        state="running",
+        since=1.0,
+        decoders=1,
+        earlier_restarts=3,
     )
     assert json.loads(json.dumps(made)) == made
     show_status(made, Console(file=io.StringIO(), width=100))
@@ -124,3 +137,65 @@ def test_an_aborted_table_names_the_first_record_and_the_way_back() -> None:
     assert "--skip" in table["problem"]
     fleet.answered(MONITOR, answers(state="paused", lanes=[lane("a", 30)]), 2.0)
     assert status(fleet)["tables"][0]["state"] == "paused"
+
+
+def test_who_does_not_answer_and_who_waits_for_resources_says_so() -> None:
+    fleet = started()
+    fleet.answered(MONITOR, answers(10), 1.0)
+    fleet.actions(1.0 + PING_INTERVAL)
+    asked = 1.0 + PING_INTERVAL
+    assert status(fleet, now=asked + SILENT - 0.1)["tables"][0]["state"] == "receiving"
+    table = status(fleet, now=asked + 7)["tables"][0]
+    assert (table["state"], table["problem"]) == ("silent", "not answering for 7 s")
+    fleet.waits(WRITER, "waiting for 0.1 CPUs", 5.0)
+    (sink,) = status(fleet)["sinks"]
+    assert (sink["state"], sink["problem"]) == ("waiting", "waiting for 0.1 CPUs")
+    fleet.answered(WRITER, {"pid": 8}, 9.0)
+    assert status(fleet)["sinks"][0]["state"] == "up"
+
+
+def test_spools_without_a_monitor_are_shown_with_what_they_hold() -> None:
+    hosts = Hosts(homes={"t": "a"})
+    hosts.look([node("a", "1"), node("b", "2")], 0.0)
+    letters = FoundSpool("gone", 5, {"events": 0}, dead_letters=2)
+    hosts.found(
+        "a", [FoundSpool("t", 9, {"events": 4}), FoundSpool("old", 5, {"lost": 8, "events": 0}), letters]
+    )
+    hosts.found("b", [FoundSpool("t", 7, {"events": 3}), FoundSpool("empty", 7, {"events": 0})])
+    fleet = started()
+    fleet.want([drainer_spec(CONFIG, "b", "t", ["events"], 7)])
+    fleet.actions(0.0)
+    fleet.answered("p/drainer/b/t", answers(), 1.0)
+    hosts.drained(("a", "gone"))
+    shown = {(spool["host"], spool["table"]): spool for spool in status(fleet, hosts=hosts)["spools"]}
+    assert set(shown) == {("a", "old"), ("a", "gone"), ("b", "t")}
+    assert (shown["b", "t"]["state"], shown["b", "t"]["records"]) == ("draining", 4)
+    assert shown["a", "old"]["records"] == 8
+    assert shown["a", "old"]["problem"] == "held on host a: the file has no sink lost any more"
+    assert "dead letters failed again" in shown["a", "gone"]["problem"]
+    hosts.look([node("a", "1")], 1.0)
+    (lost,) = (
+        spool for spool in status(fleet, hosts=hosts)["spools"] if spool["host"] == "b" and spool["records"]
+    )
+    assert (lost["table"], lost["state"], lost["records"]) == ("t", "held", 3)
+    assert lost["problem"] == "held on host b, which is gone; they are delivered when it is back"
+    assert [(host["name"], host["alive"]) for host in status(fleet, hosts=hosts)["hosts"]] == [
+        ("a", True),
+        ("b", False),
+    ]
+
+
+def test_a_standby_is_shown_with_its_table() -> None:
+    config = CONFIG.model_copy(update={"tables": (CONFIG.tables[0].model_copy(update={"standby": True}),)})
+    fleet = Fleet()
+    fleet.want(monitor_specs(config) + standby_specs(config))
+    fleet.actions(0.0)
+    assert status(fleet)["tables"][0]["standby"]["state"] == "starting"
+    fleet.answered(MONITOR, answers(standby={"complete": True, "problem": None, "healed": 2}), 1.0)
+    said = {"pid": 8, "state": "ready", "ready": True, "aligned": True, "lacked": 1, "problem": None}
+    fleet.answered(f"{MONITOR}~standby", said, 1.0)
+    shown = status(fleet, hosts=Hosts(homes={"t": "a", "t~standby": "b"}))["tables"][0]
+    assert (shown["host"], shown["state"]) == ("a", "receiving")
+    standby = shown["standby"]
+    assert (standby["state"], standby["host"], standby["pid"], standby["aligned"]) == ("ready", "b", 8, True)
+    assert (standby["lacked"], standby["healed"], standby["problem"]) == (1, 2, None)
