@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster import control
+from cluster import control, local
 from cluster.config import PipelineConfig
 from cluster.servers import embedded_server
 from protocols.kinetica.client import KineticaClient
@@ -18,6 +18,8 @@ from protocols.kronos.client import KronosClient
 
 #: Seconds within which anything a test waits for has to happen. Generous: the machine may be busy.
 DEADLINE = 60.0
+
+local.prepare_environment()  # before a test imports Ray
 
 _numbers = itertools.count(1)
 

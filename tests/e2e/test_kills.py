@@ -22,6 +22,8 @@ from protocols.kronos.client import KronosClient
 from tests.e2e import traffic
 from tests.e2e.conftest import DEADLINE, wait_until
 
+pytestmark = pytest.mark.alone
+
 #: No table that a kill does not concern may be without a newly stored row for longer, in seconds.
 WINDOW = 2.0
 

@@ -19,11 +19,15 @@ ROW = TableType((Column("id", "long"), Column("name", "string", True, ("nullable
 _SCHEMA = fastavro.parse_schema(ROW.avro)
 
 
+def row(number: int) -> tuple[int, str | None, float]:
+    """The values of row `number`."""
+    return number, None if number % 7 == 0 else f"row {number} ☃", number / 4
+
+
 def frame(number: int) -> bytes:
     """Row `number` as Avro."""
     out = io.BytesIO()
-    name = None if number % 7 == 0 else f"row {number} ☃"
-    fastavro.schemaless_writer(out, _SCHEMA, {"id": number, "name": name, "x": number / 4})
+    fastavro.schemaless_writer(out, _SCHEMA, dict(zip(ROW.names, row(number), strict=True)))
     return out.getvalue()
 
 

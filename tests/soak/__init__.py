@@ -1,0 +1,1 @@
+"""Long forms of tests, for ``scripts/soak``; the suite runs the same code for seconds."""
