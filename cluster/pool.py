@@ -40,7 +40,7 @@ class Pool:
         if now < self._judged_at + JUDGE_INTERVAL:
             return None
         self._judged_at = now
-        self._load = self._gauge.measure(fleet, time.time())
+        self._load = self._gauge.measure(fleet)
         return self._scaler.judge(self._load, now)
 
     def resize(self, size: int, by: str, reason: str, now: float) -> None:
@@ -78,7 +78,7 @@ class Pool:
             "busy": None if load.busy is None else round(load.busy, 3),
             "backlog_bytes": load.backlog,
             "backlog_seconds": round(load.seconds, 1),
-            "lag_seconds": None if load.lag is None else round(load.lag, 1),
+            "lag_seconds": round(load.lag, 1),
             "bytes_per_second": round(load.rate, 1),
             "verdict": self._scaler.verdict,
             "steps": list(self._steps),

@@ -16,8 +16,8 @@ def rules(low: int = 1, high: int = 8, **scaling: float) -> Decoders:
     return Decoders(min=low, max=high, scaling=Scaling(**scaling))
 
 
-def load(backlog: float, rate: float, busy: float | None, running: int = 1, lag: float | None = 1.0) -> Load:
-    return Load(int(backlog), rate, busy, running, lag if backlog else None)
+def load(backlog: float, rate: float, busy: float | None, running: int = 1, lag: float = 1.0) -> Load:
+    return Load(int(backlog), rate, busy, running, lag if backlog else 0.0)
 
 
 TOO_MUCH = load(240 * MB, 7 * MB, 0.98)
