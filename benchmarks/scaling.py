@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import io
 import statistics
+import sys
 import tempfile
 import threading
 import time
@@ -72,10 +73,11 @@ SLEEP = 0.1
 SLEPT_BLOCKS = 40
 SLEPT_RECORDS = 100
 FEEDS = 4
+SLEEPERS = "sleepers"
 
 #: Seconds over which an idle supervisor is watched, and actors that are added for it.
 WATCHED = 10.0
-ADDED = 6
+ADDED = 4
 
 
 def frames(count: int, first: int = 0) -> list[bytes]:
@@ -185,16 +187,19 @@ def real(records: int, rounds: int, rows: list[dict[str, Any]]) -> float:
         KineticaClient(url) as client,
     ):
         pipeline = Pipeline(client, url, Path(folder), records)
+        _say("the spool is filled")
         pipeline.scale(2)
         pipeline.deliver()  # to warm the second
         for _ in range(rounds):
             for decoders, found in seconds.items():
+                _say(f"real, {decoders} decoders")
                 pipeline.scale(decoders)
                 took, spent = pipeline.deliver()
                 found.append(took)
                 cpu.append(spent)
                 shares.append(pipeline.busy())
         pipeline.scale(2)
+        _say("an idle supervisor")
         few = pipeline.idle()
         pipeline.scale(2 + ADDED)
         many = pipeline.idle()
@@ -236,19 +241,19 @@ class SleepingDecoder:
 
 
 class Arrivals:
-    """Blocks on disk of some feeds, dispatched by a monitor's dispatcher in this process."""
+    """Blocks on disk of some feeds, for so many of the decoders, dispatched by a monitor's dispatcher here."""
 
-    def __init__(self, folder: Path, pipeline: str, decoders: int) -> None:
-        self._spool = Spool(folder)
+    def __init__(self, folder: Path, what: str, decoders: int) -> None:
+        self._spool = Spool(folder / what)
         schema = block_schema(ROW.definition, ROW.properties)
         payload = msgpack.packb(frames(SLEPT_RECORDS))
         self.count = SLEPT_BLOCKS * decoders
         for number in range(self.count):
             offset = number // FEEDS * SLEPT_RECORDS
-            feed = f"t{number % FEEDS}"
+            feed = f"{what}.{number % FEEDS}"
             stamp = 10**16 + number * SLEPT_RECORDS
             self._spool.append([Block(feed, 1, offset, SLEPT_RECORDS, stamp, "avro", schema, payload)])
-        self._dispatcher = Dispatcher(self._spool, ["lines"], RayTransport(pipeline, 1, decoders))
+        self._dispatcher = Dispatcher(self._spool, ["lines"], RayTransport(SLEEPERS, 1, decoders))
 
     def deliver(self) -> float:
         """Seconds until all is delivered."""
@@ -266,14 +271,14 @@ class Arrivals:
 
 
 @contextmanager
-def _sleepers(pipeline: str, count: int, folder: Path) -> Iterator[None]:
+def _sleepers(count: int, folder: Path) -> Iterator[None]:
     options = {"namespace": NAMESPACE, "num_cpus": 0.1}
     actors: list[Any] = [
-        SleepingDecoder.options(name=decoder_name(pipeline, n), **options).remote() for n in range(count)
+        SleepingDecoder.options(name=decoder_name(SLEEPERS, n), **options).remote() for n in range(count)
     ]
     sink = {"console": {"path": str(folder / "events.ndjson")}}
-    writer: Any = WriterActor.options(name=writer_name(pipeline, "lines"), **options).remote(
-        pipeline, sink, ""
+    writer: Any = WriterActor.options(name=writer_name(SLEEPERS, "lines"), **options).remote(
+        SLEEPERS, sink, ""
     )  # type: ignore[attr-defined]
     ray.get([writer.start.remote(), *(actor.ready.remote() for actor in actors)], timeout=PATIENCE)
     yield
@@ -284,16 +289,18 @@ def _sleepers(pipeline: str, count: int, folder: Path) -> Iterator[None]:
 def simulated(counts: list[int], rows: list[dict[str, Any]]) -> dict[int, float]:
     """Rows of the simulated part; returns blocks per second by number of decoders."""
     rates = {}
-    for decoders in counts:
-        with tempfile.TemporaryDirectory(prefix="tablecast-bench-") as folder:
-            pipeline = f"sleep{decoders}"
-            with _sleepers(pipeline, decoders, Path(folder)):
-                Arrivals(Path(folder) / "warm", pipeline, decoders).deliver()
-                arrivals = Arrivals(Path(folder) / "spool", pipeline, decoders)
+    with tempfile.TemporaryDirectory(prefix="tablecast-bench-") as name:
+        folder = Path(name)
+        with _sleepers(max(counts), folder):
+            Arrivals(folder, "warm", max(counts)).deliver()
+            for decoders in counts:
+                _say(f"simulated, {decoders} decoders")
+                arrivals = Arrivals(folder, f"of{decoders}", decoders)
                 rates[decoders] = arrivals.count / arrivals.deliver()
-        ideal = decoders / SLEEP
-        what = f"simulated: {decoders} decoders of {SLEEP:g} s per block (ideal {ideal:.0f})"
-        rows.append(_row(what, rates[decoders], "blocks/s"))
+                what = (
+                    f"simulated: {decoders} decoders, {SLEEP:g} s per block, {decoders / SLEEP:.0f} at best"
+                )
+                rows.append(_row(what, rates[decoders], "blocks/s"))
     return rates
 
 
@@ -312,6 +319,10 @@ def choosing(counts: list[int], rows: list[dict[str, Any]]) -> None:
         rows.append(_row(f"monitor: choose one of {count} decoders", 1e6 * took / times, "CPU us/block"))
 
 
+def _say(what: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {what}", file=sys.stderr, flush=True)
+
+
 def _row(what: str, value: float, unit: str) -> dict[str, Any]:
     return {"what": what, "value": value, "unit": unit}
 
@@ -327,7 +338,7 @@ def main() -> None:
     control.connect(own=True)
     rows: list[dict[str, Any]] = []
     ratio = real(options.records, options.rounds, rows)
-    rates = simulated([1, 2, 4, 8, 16], rows)
+    rates = simulated([1, 2, 4, 8], rows)
     choosing([10, 100, 1000], rows)
     control.disconnect()
     ratios = {"2/1 decoders": ratio}
