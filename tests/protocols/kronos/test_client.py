@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from protocols.kronos import client as client_module
-from protocols.kronos import errors, wire
+from protocols.backoff import Backoff
+from protocols.kronos import errors, resume, wire
 from protocols.kronos.client import KronosClient
 from protocols.kronos.server import EventStore
 
@@ -88,12 +88,13 @@ def replying(reply: bytes) -> Iterator[str]:
 def test_all_calls(client: KronosClient) -> None:
     assert client.index()["service"] == "kronosd"
     reply = client.put({"a": [{"@time": 1, "x": "é"}, {"@time": 2}], "b": [{"@time": 3}]})
+    assert reply is not None
     assert reply["a"]["sqlite"]["num_inserted"] == 2
     assert sorted(client.get_streams()) == ["a", "b"]
     assert [event["@time"] for event in client.get("a", 0, 9)] == [1, 2]
-    assert client.infer_schema("a")["required"] == ["@id", "@time"]
-    assert client.delete("a", 2, 9) == 1
-    assert client.delete("none", 0, 9) == 0
+    assert client.infer_schema("a")["schema"]["required"] == ["@id", "@library", "@time"]
+    assert client.delete("a", 2, 9)["a"]["sqlite"]["num_deleted"] == 1
+    assert client.delete("none", 0, 9)["none"]["sqlite"]["num_deleted"] == 0
     [event] = client.get("a", 0, 9)
     assert event["x"] == "é"
     assert list(client.get("a", 0, 9, start_id=event["@id"])) == []
@@ -105,7 +106,7 @@ def test_put_encoded_sends_the_body_as_it_is(client: KronosClient) -> None:
 
 
 def test_namespaces(store: EventStore) -> None:
-    with KronosClient(store.url, "other", timeout=20) as client:
+    with KronosClient(store.url, namespace="other", timeout=20) as client:
         client.put({"s": [{"@time": 1}]})
         client.put({"t": [{"@time": 1}]}, namespace="kronos")
         assert list(client.get_streams()) == ["s"]
@@ -121,7 +122,7 @@ def test_namespaces(store: EventStore) -> None:
 def test_get_resumes_where_it_broke_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, limit: int | None, cuts: list[int]
 ) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(resume, "_BACKOFF", Backoff(0.001, 0.002))
     # A part that is cut is lost as a whole, so let every event be a part.
     store = EventStore(data_dir=tmp_path, port=0, flush_size=1)
     with store, KronosClient(store.url, timeout=20) as client:
@@ -133,7 +134,7 @@ def test_get_resumes_where_it_broke_off(
 
 
 def test_get_gives_up_after_max_retries(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(resume, "_BACKOFF", Backoff(0.001, 0.002))
     with cutting_proxy(store, [0] * 5) as url, KronosClient(url, timeout=20, max_retries=3) as client:
         with pytest.raises(errors.ConnectionFailed) as caught:
             list(client.get("s", 0, 9))
@@ -141,14 +142,14 @@ def test_get_gives_up_after_max_retries(store: EventStore, monkeypatch: pytest.M
 
 
 def test_get_refusals_are_not_repeated(client: KronosClient) -> None:
-    with pytest.raises(errors.RequestRefused, match="InvalidStreamName") as caught:
-        list(client.get("bad stream", 0, 9))
+    with pytest.raises(errors.RequestRefused, match="NamespaceMissing") as caught:
+        list(client.get("s", 0, 9, namespace="nope"))
     assert (caught.value.status, caught.value.retryable) == (400, False)
 
 
 def test_refused_events(client: KronosClient) -> None:
     with pytest.raises(errors.EventsRefused, match="InvalidEventTime") as caught:
-        client.put({"s": [{"@time": 1}, {"@time": 1.5}]})
+        client.put_encoded(b'{"events": {"s": [{"@time": 1}, {"@time": 1.5}]}}')
     assert caught.value.reply is not None
     assert caught.value.reply["s"]["sqlite"]["num_inserted"] == 1
     assert not caught.value.retryable
