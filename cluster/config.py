@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from actors.names import FEED_SUFFIXES
+from cluster.config_decoders import Decoders, decoders_contradictions
 from cluster.config_errors import describe, hint
 from cluster.config_types import (
     GIB,
@@ -257,13 +258,6 @@ class Sink(Section):
     custom: CustomSink | None = Field(default=None, description="A sink of your own, see docs/sinks.md.")
 
 
-class Decoders(Section):
-    """Bounds of the pool of decode actors."""
-
-    min: Count = Field(default=1, description="Decoders to start with, and never fewer.")
-    max: Count = Field(default=4, description="Never more decoders than this.")
-
-
 class Spool(Section):
     """The monitors' durable logs on local disk."""
 
@@ -400,6 +394,7 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
     low, high = (_bound(data, Decoders, "decoders", key) for key in ("min", "max"))
     if low > high:
         yield ("decoders", "min"), f"more than max, which is {high}; lower min or raise max"
+    yield from decoders_contradictions(_at(data, "decoders"))
     block = _bound(data, BlockTuning, "tuning", "block", "bytes")
     window = _bound(data, Tuning, "tuning", "window_bytes")
     if block > window:

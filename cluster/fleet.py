@@ -96,6 +96,8 @@ class Fleet:
         self._policy = policy or RestartPolicy()
         self._unresponsive = unresponsive
         self.members: dict[str, Member] = {}
+        #: Failures of actors that are wanted no more.
+        self._former = 0
         self.alerts: list[str] = []
 
     def want(self, specs: Iterable[ActorSpec]) -> None:
@@ -106,7 +108,8 @@ class Fleet:
 
     def unwant(self, name: str) -> None:
         """Forget an actor; ending it is the caller's work."""
-        self.members.pop(name, None)
+        if (member := self.members.pop(name, None)) is not None:
+            self._former += member.history.count
 
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
@@ -188,4 +191,4 @@ class Fleet:
     @property
     def restarts(self) -> int:
         """Failures of all actors so far."""
-        return sum(member.history.count for member in self.members.values())
+        return self._former + sum(member.history.count for member in self.members.values())

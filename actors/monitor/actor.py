@@ -72,9 +72,14 @@ class RayTransport:
         self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
         self._pool.resize(decoders)
 
-    def set_decoders(self, count: int) -> None:
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
         with self._lock:
             self._pool.resize(count)
+            others = [decoding.ref for decoding in self._decoding.values() if decoding.number >= count]
+        if not others:
+            return 0
+        return len(ray.wait(others, num_returns=len(others), timeout=0, fetch_local=False)[1])
 
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         self._catch_up()
@@ -317,10 +322,10 @@ class MonitorActor:
         return self._standby
 
     @ray.method(concurrency_group="control")
-    def set_decoders(self, count: int) -> None:
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
         with self._lock:
-            if self._transport is not None:
-                self._transport.set_decoders(count)
+            return self._transport.set_decoders(count) if self._transport is not None else 0
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from actors.batch import Receipt, Rejected
-from actors.block import Block, BlockId
+from actors.block import TICKS_PER_SECOND, Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, SpoolFull, StaleOwner
 from actors.monitor.accounts import Outcome
 from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane, LaneState
@@ -53,7 +53,11 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class LaneReport:
-    """What ``status`` shows of a lane; `account` is :meth:`~actors.monitor.accounts.Account.shown`."""
+    """What ``status`` shows of a lane.
+
+    `account` is :meth:`~actors.monitor.accounts.Account.shown`; `oldest` says when the oldest record that is on its way
+    was received, in seconds since 1970, None if none is.
+    """
 
     feed: str
     sink: str
@@ -64,6 +68,7 @@ class LaneReport:
     in_flight: int
     aborted: Abort | None = None
     account: dict[str, Any] | None = None
+    oldest: float | None = None
 
 
 @dataclass(slots=True)
@@ -200,6 +205,8 @@ class Dispatcher:
             elif (account := accounts.get((sink, feed))) is not None:
                 report.pending_records, report.pending_bytes = account.waiting, account.bytes
                 report.account = account.shown()
+                oldest = lane.oldest
+                report.oldest = None if oldest is None else oldest / TICKS_PER_SECOND
             reports.append(report)
         return reports
 

@@ -12,6 +12,7 @@ from cluster.config import parse
 from cluster.fleet import PING_INTERVAL, SILENT, Fleet
 from cluster.hosts import Hosts
 from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
+from cluster.pool import Pool
 from cluster.show import show_status
 from cluster.spools import FoundSpool
 from cluster.status import RATE_WINDOW, Rates, pipeline_status
@@ -48,7 +49,7 @@ def status(
         now=now,
         state="running",
         since=1.0,
-        decoders=1,
+        pool=Pool(CONFIG, {}).status(),
         earlier_restarts=3,
     )
     assert json.loads(json.dumps(made)) == made
