@@ -52,6 +52,7 @@ from cluster.config_types import (
     parse_size,
 )
 from cluster.config_v3io import V3ioSink, v3io_contradictions
+from cluster.config_web import Web
 from cluster.yaml_source import KeyPath, read, show_path
 
 
@@ -331,6 +332,7 @@ class PipelineConfig(Section):
     )
     decoders: Decoders = Field(default=Decoders(), description="Bounds of the pool of decode actors.")
     spool: Spool = Field(default_factory=Spool, description="The monitors' durable logs on local disk.")
+    web: Web = Field(default=Web(), description="The web page and the endpoints of docs/watch.md.")
     tuning: Tuning = Field(default=Tuning(), description="Sizes that rarely need a change.")
 
     @model_validator(mode="after")

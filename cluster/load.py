@@ -30,8 +30,8 @@ class Gauge:
     def __init__(self) -> None:
         self._samples: dict[tuple[str, int], deque[_Sample]] = {}
 
-    def measure(self, fleet: Fleet, now: float) -> Load:
-        """The load at `now` (seconds since 1970)."""
+    def measure(self, fleet: Fleet) -> Load:
+        """The load as of the last answers."""
         members = fleet.members.values()
         decoders = [m for m in members if m.spec.kind == "decoder" and m.state is MemberState.UP]
         self._take(decoders)
@@ -40,13 +40,13 @@ class Gauge:
         rate = sum((last.bytes - first.bytes) / (last.clock - first.clock) for first, last in spans)
         closed = {m.spec.which: m.answer.get("circuit", "closed") == "closed" for m in members}
         lanes = [lane for m in members if m.state is MemberState.UP for lane in m.answer.get("lanes", ())]
-        backlog, since = _backlog(lanes, closed)
+        backlog, lag = _backlog(lanes, closed)
         return Load(
             backlog=backlog,
             rate=rate,
             busy=sum(min(1.0, share) for share in shares) / len(shares) if shares else None,
             running=len(decoders),
-            lag=None if since is None else max(0.0, now - since),
+            lag=lag,
         )
 
     def _take(self, decoders: Iterable[Member]) -> None:
@@ -65,17 +65,17 @@ class Gauge:
 
 
 def _backlog(lanes: Iterable[Mapping[str, Any]], closed: Mapping[str, bool]) -> tuple[int, float | None]:
-    """Bytes that wait, and since when the oldest of them does; of sinks that take something.
+    """Bytes that wait, and for how many seconds the oldest of them has; of sinks that take something.
 
     A block is decoded once for the sinks that are about as far, so a feed counts with the sink that is the furthest
     behind.
     """
     waiting: dict[str, int] = {}
-    since: list[float] = []
+    lags: list[float] = []
     for lane in lanes:
         if lane.get("state") in _STANDING or not closed.get(lane["sink"], True):
             continue
         waiting[lane["feed"]] = max(waiting.get(lane["feed"], 0), lane["pending_bytes"])
-        if lane.get("oldest") is not None:
-            since.append(lane["oldest"])
-    return sum(waiting.values()), min(since, default=None)
+        if lane["pending_bytes"]:
+            lags.append(lane["lag_seconds"])
+    return sum(waiting.values()), max(lags, default=None)

@@ -40,7 +40,7 @@ class Pool:
         if now < self._judged_at + JUDGE_INTERVAL:
             return None
         self._judged_at = now
-        self._load = self._gauge.measure(fleet, time.time())
+        self._load = self._gauge.measure(fleet)
         return self._scaler.judge(self._load, now)
 
     def resize(self, size: int, by: str, reason: str, now: float) -> None:

@@ -55,8 +55,8 @@ Answer = TypeVar("Answer")
 class LaneReport:
     """What ``status`` shows of a lane.
 
-    `account` is :meth:`~actors.monitor.accounts.Account.shown`; `oldest` says when the oldest record that is on its way
-    was received, in seconds since 1970, None if none is.
+    `lag_seconds` is the age of the oldest record that the sink is not known to have, 0 for none; `account` is
+    :meth:`~actors.monitor.accounts.Account.shown`.
     """
 
     feed: str
@@ -66,9 +66,9 @@ class LaneReport:
     pending_records: int
     pending_bytes: int
     in_flight: int
+    lag_seconds: float = 0.0
     aborted: Abort | None = None
     account: dict[str, Any] | None = None
-    oldest: float | None = None
 
 
 @dataclass(slots=True)
@@ -195,7 +195,7 @@ class Dispatcher:
             state, problem, aborted = lane.state.value, lane.problem, lane.aborted
             if aborted is not None and problem is None:
                 state, problem = "aborted", f"record {aborted.offset} did not decode: {aborted.reason}"
-            report = LaneReport(feed, sink, state, problem, 0, 0, lane.in_flight, aborted)
+            report = LaneReport(feed, sink, state, problem, 0, 0, lane.in_flight, aborted=aborted)
             if feed.endswith(REPLAY):
                 run = self._runs.get(feed)
                 if run is None:
@@ -205,8 +205,8 @@ class Dispatcher:
             elif (account := accounts.get((sink, feed))) is not None:
                 report.pending_records, report.pending_bytes = account.waiting, account.bytes
                 report.account = account.shown()
-                oldest = lane.oldest
-                report.oldest = None if oldest is None else oldest / TICKS_PER_SECOND
+                if account.waiting and (oldest := self._spool.oldest(feed, lane.cursor)) is not None:
+                    report.lag_seconds = round(max(0.0, time.time() - oldest / TICKS_PER_SECOND), 3)
             reports.append(report)
         return reports
 

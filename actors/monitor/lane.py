@@ -57,7 +57,6 @@ class Resend(NamedTuple):
 class _Flight:
     size: int
     end: Position
-    time: int
     previous: BlockId | None
     failures: int = 0
     blame: int = 0
@@ -83,8 +82,6 @@ class Lane:
         self.problem: str | None = None
         self.aborted: Abort | None = None
         self.session = 0
-        #: When the first block in flight was received, in ticks; None while there is none. For whoever asks.
-        self.oldest: int | None = None
         self._window_bytes = window_bytes
         self._backoff = backoff or Backoff()
         self._failures = 0
@@ -147,11 +144,9 @@ class Lane:
         """Note that `block` is being sent; returns the predecessor to name, None for the first of a session."""
         previous = self._last
         end = Position(block.epoch, block.end)
-        self._flights[block.id] = _Flight(len(block.payload), end, block.time, previous)
+        self._flights[block.id] = _Flight(len(block.payload), end, previous)
         self._bytes += len(block.payload)
         self._last, self._read_at = block.id, end
-        if self.oldest is None:
-            self.oldest = block.time
         return previous
 
     def acked(self, session: int, block: BlockId) -> bool:
@@ -169,7 +164,6 @@ class Lane:
             self._bytes -= done.size
             self.cursor = done.end
             moved = True
-        self.oldest = next((waits.time for waits in self._flights.values()), None)
         return moved
 
     def decode_failed(self, session: int, block: BlockId, reason: str, blame: bool) -> Resend | None:
@@ -234,7 +228,6 @@ class Lane:
         # Answers of the old session are not ours any more. Its blocks are read again from the cursor.
         self.session += 1
         self._flights.clear()
-        self.oldest = None
         self._bytes = 0
         self._last = None
         self._read_at = self.cursor

@@ -29,26 +29,26 @@ def says(fleet: Fleet, decoder: int, clock: float, busy: float, size: int = 0, p
     fleet.answered(f"p/decoder/{decoder}", answer, clock)
 
 
-def lane(feed: str, sink: str, size: int, state: str = "open", oldest: float | None = None) -> dict[str, Any]:
-    return {"feed": feed, "sink": sink, "state": state, "pending_bytes": size, "oldest": oldest}
+def lane(feed: str, sink: str, size: int, state: str = "open", lag: float = 0.0) -> dict[str, Any]:
+    return {"feed": feed, "sink": sink, "state": state, "pending_bytes": size, "lag_seconds": lag}
 
 
 def test_busy_shares_and_rates_are_those_of_the_last_seconds() -> None:
     fleet, gauge = started(), Gauge()
-    assert gauge.measure(fleet, 0.0).busy is None
+    assert gauge.measure(fleet).busy is None
     for second in range(20):  # each has a clock of its own; the second works since 10
         says(fleet, 0, 100.0 + second, second * 0.5, second * 1000)
         says(fleet, 1, 7.0 + second, max(0, second - 10), max(0, second - 10) * 4000)
-        load = gauge.measure(fleet, 0.0)
+        load = gauge.measure(fleet)
     assert (load.busy, load.rate, load.running) == (0.75, 5000.0, 2)
     says(fleet, 1, 1.0, 0.0, pid=2)  # started anew
-    assert gauge.measure(fleet, 0.0).busy == 0.5
+    assert gauge.measure(fleet).busy == 0.5
     says(fleet, 1, 2.0, 0.1, pid=2)
-    load = gauge.measure(fleet, 0.0)
+    load = gauge.measure(fleet)
     assert load.busy is not None
     assert round(load.busy, 6) == 0.3
     fleet.unwant("p/decoder/1")
-    load = gauge.measure(fleet, 0.0)
+    load = gauge.measure(fleet)
     assert (load.busy, load.running) == (0.5, 1)
     assert WINDOW < 10
 
@@ -56,18 +56,16 @@ def test_busy_shares_and_rates_are_those_of_the_last_seconds() -> None:
 def test_what_waits_counts_once_for_all_sinks_and_not_where_decoders_cannot_help() -> None:
     fleet, gauge = started(), Gauge()
     lanes = [
-        lane("a", "one", 30, oldest=90.0),
-        lane("a", "two", 50, oldest=70.0),
+        lane("a", "one", 30, lag=10.0),
+        lane("a", "two", 50, lag=30.0),
         lane("a.deletes", "one", 1),
     ]
     fleet.answered("p/monitor/a", {"pid": 1, "lanes": lanes}, 1.0)
-    fleet.answered(
-        "p/monitor/b", {"pid": 1, "lanes": [lane("b", "one", 500, state="parked", oldest=1.0)]}, 1.0
-    )
-    load = gauge.measure(fleet, 100.0)
+    fleet.answered("p/monitor/b", {"pid": 1, "lanes": [lane("b", "one", 500, state="parked", lag=99.0)]}, 1.0)
+    load = gauge.measure(fleet)
     assert (load.backlog, load.lag) == (51, 30.0)
     fleet.answered("p/writer/two", {"pid": 1, "circuit": "open"}, 1.0)
-    load = gauge.measure(fleet, 100.0)
+    load = gauge.measure(fleet)
     assert (load.backlog, load.lag) == (31, 10.0)
     assert load.running == 0
 
