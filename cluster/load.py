@@ -31,7 +31,7 @@ class Gauge:
         self._samples: dict[tuple[str, int], deque[_Sample]] = {}
 
     def measure(self, fleet: Fleet) -> Load:
-        """The load as of the last answers."""
+        """The load as of the latest answers."""
         members = fleet.members.values()
         decoders = [m for m in members if m.spec.kind == "decoder" and m.state is MemberState.UP]
         self._take(decoders)
@@ -64,18 +64,17 @@ class Gauge:
                 samples.popleft()
 
 
-def _backlog(lanes: Iterable[Mapping[str, Any]], closed: Mapping[str, bool]) -> tuple[int, float | None]:
+def _backlog(lanes: Iterable[Mapping[str, Any]], closed: Mapping[str, bool]) -> tuple[int, float]:
     """Bytes that wait, and for how many seconds the oldest of them has; of sinks that take something.
 
     A block is decoded once for the sinks that are about as far, so a feed counts with the sink that is the furthest
     behind.
     """
     waiting: dict[str, int] = {}
-    lags: list[float] = []
+    lag = 0.0
     for lane in lanes:
         if lane.get("state") in _STANDING or not closed.get(lane["sink"], True):
             continue
         waiting[lane["feed"]] = max(waiting.get(lane["feed"], 0), lane["pending_bytes"])
-        if lane["pending_bytes"]:
-            lags.append(lane["lag_seconds"])
-    return sum(waiting.values()), max(lags, default=None)
+        lag = max(lag, lane.get("lag_seconds", 0.0))
+    return sum(waiting.values()), lag

@@ -78,7 +78,7 @@ class Pool:
             "busy": None if load.busy is None else round(load.busy, 3),
             "backlog_bytes": load.backlog,
             "backlog_seconds": round(load.seconds, 1),
-            "lag_seconds": None if load.lag is None else round(load.lag, 1),
+            "lag_seconds": round(load.lag, 1),
             "bytes_per_second": round(load.rate, 1),
             "verdict": self._scaler.verdict,
             "steps": list(self._steps),

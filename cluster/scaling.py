@@ -22,21 +22,21 @@ class Load:
         rate: bytes that the pool decodes per second, over the last seconds.
         busy: share of the time that its decoders work, 0 to 1, on average; None while that is not known.
         running: decoders that are up.
-        lag: seconds since the oldest of what waits was received; None if nothing waits.
+        lag: seconds since the oldest of what waits was received.
     """
 
     backlog: int = 0
     rate: float = 0.0
     busy: float | None = None
     running: int = 0
-    lag: float | None = None
+    lag: float = 0.0
 
     @property
     def seconds(self) -> float:
         """How long the pool takes for what waits; while it has not finished a block, how long that has waited."""
         if not self.backlog:
             return 0.0
-        return self.backlog / self.rate if self.rate else self.lag or 0.0
+        return self.backlog / self.rate if self.rate else self.lag
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ def _text(load: Load) -> str:
     if not load.backlog:
         return f"nothing waits, {busy}"
     if not load.rate:
-        return f"backlog {size_text(load.backlog)}, the oldest for {load.lag or 0:,.0f} s, {busy}"
+        return f"backlog {size_text(load.backlog)}, the oldest for {load.lag:,.0f} s, {busy}"
     return f"backlog {size_text(load.backlog)} would take {load.seconds:,.0f} s at {size_text(load.rate)}/s, {busy}"
 
 
