@@ -83,5 +83,8 @@ const GOOD = new Set(["up", "receiving", "running", "ready", "open", "closed"]);
 const BAD = new Set(["down", "silent", "parked", "aborted", "frozen", "dropped", "failed", "stopped"]);
 
 // "good", "warn" or "bad": a colour, and a mark for those who do not tell colours apart.
-export const health = (state) => (GOOD.has(state) ? "good" : BAD.has(state) ? "bad" : "warn");
+export function health(part) {
+  if (part.failed || BAD.has(part.state)) return "bad";
+  return GOOD.has(part.state) ? "good" : "warn";
+}
 export const MARKS = { good: "●", warn: "▲", bad: "✕" };

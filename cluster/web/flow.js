@@ -53,7 +53,7 @@ export function flow(parent, status, open) {
   const lines = [
     ...places.map((place, index) => ({
       key: `t${place.part.name}`, from: [1 + BOX.width, place.y + BOX.height / 2], to: [middle.x, side(index, sources)],
-      rate: place.part.records_per_second, health: health(place.part.state),
+      rate: place.part.records_per_second, health: health(place.part),
     })),
     ...(rest.length ? [{
       key: "rest", from: [1 + BOX.width, fieldAt + field / 2], to: [middle.x, side(sources - 1, sources)], rate: sum(rest),
@@ -61,7 +61,7 @@ export function flow(parent, status, open) {
     }] : []),
     ...ends.map((place, index) => ({
       key: `s${place.part.name}`, from: [middle.x + middle.width, side(index, ends.length)],
-      to: [right, place.y + BOX.height / 2], rate: place.part.records_per_second, health: health(place.part.state),
+      to: [right, place.y + BOX.height / 2], rate: place.part.records_per_second, health: health(place.part),
     })),
   ];
   each(drawing.querySelector(".lines"), lines, (line) => line.key, () => svg("g", {}, svg("path", { class: "bed" }), svg("path", { class: "stream" })),
@@ -81,7 +81,7 @@ const sum = (tables) => tables.reduce((total, table) => total + table.records_pe
 function chosen(tables) {
   if (tables.length <= BOXES) return tables;
   const rank = { bad: 0, warn: 1, good: 2 };
-  const best = [...tables].sort((a, b) => rank[health(a.state)] - rank[health(b.state)] || b.received - a.received);
+  const best = [...tables].sort((a, b) => rank[health(a)] - rank[health(b)] || b.received - a.received);
   const some = new Set(best.slice(0, BOXES - 1));
   return tables.filter((table) => some.has(table));
 }
@@ -108,8 +108,8 @@ function button(node, act) {
 }
 
 function draw(node, part, x, y, facts) {
-  const state = health(part.state);
-  const words = state === "good" ? facts : [part.state, ...facts.slice(1)];
+  const state = health(part);
+  const words = state === "good" ? facts : [part.failed ? `failed, ${part.state}` : part.state, ...facts.slice(1)];
   set(node, { class: `box ${state}`, transform: `translate(${x},${y})`, "data-state": part.state });
   text(node.querySelector(".mark"), MARKS[state]);
   text(node.querySelector(".name"), clip(part.name, 27));
@@ -135,7 +135,7 @@ function crowd(group, tables, top, height, columns, open) {
       }, (cell, table) => {
         const index = tables.indexOf(table);
         set(cell, {
-          class: `cell ${health(table.state)} ${table.records_per_second > 0 ? "moving" : ""}`,
+          class: `cell ${health(table)} ${table.records_per_second > 0 ? "moving" : ""}`,
           x: 14 + (index % columns) * CELL, y: top + 28 + Math.floor(index / columns) * CELL,
         });
         text(cell.firstChild, `${table.name}: ${table.state}, ${compact(table.records_per_second)}/s`);
@@ -166,7 +166,7 @@ function pool(group, decoders, { x, width }, height) {
       each(cells, members, (member) => member.name, () => svg("rect", { rx: 3 }, svg("title")), (square, member) => {
         const index = members.indexOf(member);
         set(square, {
-          width: cell - 3, height: cell - 3, class: `cell ${health(member.state)} ${member.records_per_second > 0 ? "moving" : ""}`,
+          width: cell - 3, height: cell - 3, class: `cell ${health(member)} ${member.records_per_second > 0 ? "moving" : ""}`,
           x: x + width / 2 - (size * cell - 3) / 2 + (index % columns) * cell,
           y: top + TALL / 2 - (Math.ceil(members.length / columns) * cell) / 2 + Math.floor(index / columns) * cell,
         });

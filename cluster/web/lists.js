@@ -44,11 +44,12 @@ export function problems(status) {
   const parts = [["table", status.tables], ["sink", status.sinks], ["decoder", status.decoders.members]];
   for (const [kind, members] of parts) {
     for (const part of members) {
-      const state = health(part.state);
+      const state = health(part);
       if (state !== "good" || (part.problem && kind !== "decoder")) {
         found.push({
           key: `${kind}/${part.name}`, health: state === "bad" ? "bad" : "warn", table: kind === "table" ? part.name : null,
-          text: `${kind} ${part.name}: ${part.state}${part.problem ? `, ${part.problem}` : ""}`,
+          text: `${kind} ${part.name}: ${part.failed ? `failed ${seconds(part.failed)} ago, now ` : ""}${part.state}`
+            + (part.problem ? `, ${part.problem}` : ""),
         });
       }
     }
@@ -91,7 +92,7 @@ export function showTables(status, open) {
   const wanted = at("filter").value.toLowerCase();
   const only = at("only").checked;
   let rows = status.tables.filter((table) => table.name.toLowerCase().includes(wanted));
-  if (only) rows = rows.filter((t) => health(t.state) !== "good" || t.problem || gaps(t) || t.dead_letters || t.lost);
+  if (only) rows = rows.filter((t) => health(t) !== "good" || t.problem || gaps(t) || t.dead_letters || t.lost);
   const column = TABLES.find((each) => each.name === order.column);
   if (column) {
     rows.sort((a, b) => {
@@ -123,8 +124,8 @@ function list(table, columns, rows, open, sort) {
     set(cell, { "aria-sort": order.column !== name ? null : order.down ? "descending" : "ascending" });
   });
   each(table.tBodies[0], rows, (row) => row.name, () => row(columns, open), (node, part) => {
-    set(node, { class: health(part.state), "data-state": part.state });
-    columns.forEach((column, index) => cell(node.cells[index], column, column.value(part)));
+    set(node, { class: health(part), "data-state": part.state });
+    columns.forEach((column, index) => cell(node.cells[index], column, column.value(part), part));
   });
 }
 
@@ -140,8 +141,8 @@ function row(columns, open) {
   return node;
 }
 
-function cell(node, column, value) {
-  const words = column.state ? `${MARKS[health(value)]} ${value}` : column.show ? column.show(value) : value;
+function cell(node, column, value, part) {
+  const words = column.state ? `${MARKS[health(part)]} ${value}` : column.show ? column.show(value) : value;
   text(node.firstElementChild ?? node, words);
   if (column.show) set(node, { class: `number ${value ? (column.bad ? "bad" : "") : "zero"}` });
 }
@@ -150,7 +151,7 @@ function cell(node, column, value) {
 
 export function showDetails(body, table, past) {
   const facts = [
-    ["state", `${MARKS[health(table.state)]} ${table.state}`], ["problem", table.problem], ["host", table.host],
+    ["state", `${MARKS[health(table)]} ${table.state}`], ["problem", table.problem], ["host", table.host],
     ["process", table.pid], ["records per second", count(table.records_per_second)], ["received", count(table.received)],
     ["last received", table.last_received && clock(table.last_received)], ["pending", count(table.pending)],
     ["lag", seconds(table.lag_seconds)], ["spool", bytes(table.spool_bytes)],

@@ -1,18 +1,38 @@
 // The page of a pipeline: asks its supervisor for the status every second while somebody looks, and shows it.
 
 import { chart } from "./charts.js";
-import { at, clock, compact, count, each, el, health, MARKS, plural, seconds, set, text } from "./dom.js";
+import { at, clock, compact, count, each, el, MARKS, plural, seconds, set, text } from "./dom.js";
 import { flow } from "./flow.js";
 import { problems, showDetails, showProblems, showSinks, showTables } from "./lists.js";
 
 const EVERY = 1000;
 const PATIENCE = 8000;
+const RED = 5000;
 
 let status = null;
 let past = null;
 let pastAt = 0;
 let detail = null;
 let told = 0;
+
+// Part -> its restarts, and when they grew.
+const failures = new Map();
+
+// Most restarts take less than a second or two: what failed stays red for long enough to be seen.
+function markFailures() {
+  const parts = [["table", status.tables], ["sink", status.sinks], ["decoder", status.decoders.members]];
+  for (const [kind, members] of parts) {
+    for (const part of members) {
+      const key = `${kind}/${part.name}`;
+      const known = failures.get(key) ?? { restarts: part.restarts, at: -Infinity };
+      if (part.restarts > known.restarts) known.at = performance.now();
+      known.restarts = part.restarts;
+      failures.set(key, known);
+      const ago = performance.now() - known.at;
+      part.failed = ago < RED ? Math.max(ago / 1000, 0.1) : null;
+    }
+  }
+}
 
 async function ask(path) {
   const response = await fetch(path, { signal: AbortSignal.timeout(PATIENCE), headers: { Accept: "application/json" } });
@@ -24,6 +44,7 @@ async function round() {
   try {
     status = await ask("status");
     told = Date.now();
+    markFailures();
     if (Date.now() - pastAt > 5000) {
       past = await ask("history");
       pastAt = Date.now();
