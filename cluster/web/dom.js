@@ -85,6 +85,8 @@ const BAD = new Set(["down", "silent", "parked", "aborted", "frozen", "dropped",
 // "good", "warn" or "bad": a colour, and a mark for those who do not tell colours apart.
 export function health(part) {
   if (part.failed || BAD.has(part.state)) return "bad";
+  if (part.paused) return "warn";
   return GOOD.has(part.state) ? "good" : "warn";
 }
+export const stateOf = (part) => (part.paused ? `${part.state}, paused` : part.state);
 export const MARKS = { good: "●", warn: "▲", bad: "✕" };

@@ -1,6 +1,6 @@
 // The flow from tables over decoders to sinks, drawn as SVG. What does not fit as a box of its own is a square in a field.
 
-import { compact, each, health, MARKS, plural, seconds, set, svg, text } from "./dom.js";
+import { compact, each, health, MARKS, plural, seconds, set, stateOf, svg, text } from "./dom.js";
 
 const BOXES = 12;
 const ROW = 52;
@@ -109,7 +109,7 @@ function button(node, act) {
 
 function draw(node, part, x, y, facts) {
   const state = health(part);
-  const words = state === "good" ? facts : [part.failed ? `failed, ${part.state}` : part.state, ...facts.slice(1)];
+  const words = state === "good" ? facts : [part.failed ? `failed, ${stateOf(part)}` : stateOf(part), ...facts.slice(1)];
   set(node, { class: `box ${state}`, transform: `translate(${x},${y})`, "data-state": part.state });
   text(node.querySelector(".mark"), MARKS[state]);
   text(node.querySelector(".name"), clip(part.name, 27));

@@ -1,13 +1,13 @@
 // The lists of tables and sinks, what needs attention, and the details of one table.
 
 import { chart } from "./charts.js";
-import { at, bytes, clock, compact, count, each, el, health, MARKS, plural, seconds, set, text } from "./dom.js";
+import { at, bytes, clock, compact, count, each, el, health, MARKS, plural, seconds, set, stateOf, text } from "./dom.js";
 
 const gaps = (table) => (table.gaps.counts.open ?? 0) + (table.gaps.counts.healing ?? 0) + (table.gaps.counts.unhealed ?? 0);
 
 const TABLES = [
   { name: "table", value: (t) => t.name, heading: true },
-  { name: "state", value: (t) => t.state, state: true },
+  { name: "state", value: stateOf, state: true },
   { name: "records/s", value: (t) => t.records_per_second, show: compact },
   { name: "received", value: (t) => t.received, show: count },
   { name: "pending", value: (t) => t.pending, show: count },
@@ -23,7 +23,7 @@ const TABLES = [
 const SINKS = [
   { name: "sink", value: (s) => s.name, heading: true },
   { name: "kind", value: (s) => s.kind },
-  { name: "state", value: (s) => s.state, state: true },
+  { name: "state", value: stateOf, state: true },
   { name: "records/s", value: (s) => s.records_per_second, show: compact },
   { name: "delivered", value: (s) => s.records, show: count },
   { name: "requests", value: (s) => s.requests, show: count },
@@ -48,7 +48,7 @@ export function problems(status) {
       if (state !== "good" || (part.problem && kind !== "decoder")) {
         found.push({
           key: `${kind}/${part.name}`, health: state === "bad" ? "bad" : "warn", table: kind === "table" ? part.name : null,
-          text: `${kind} ${part.name}: ${part.failed ? `failed ${seconds(part.failed)} ago, now ` : ""}${part.state}`
+          text: `${kind} ${part.name}: ${part.failed ? `failed ${seconds(part.failed)} ago, now ` : ""}${stateOf(part)}`
             + (part.problem ? `, ${part.problem}` : ""),
         });
       }
@@ -151,7 +151,7 @@ function cell(node, column, value, part) {
 
 export function showDetails(body, table, past) {
   const facts = [
-    ["state", `${MARKS[health(table)]} ${table.state}`], ["problem", table.problem], ["host", table.host],
+    ["state", `${MARKS[health(table)]} ${stateOf(table)}`], ["problem", table.problem], ["host", table.host],
     ["process", table.pid], ["records per second", count(table.records_per_second)], ["received", count(table.received)],
     ["last received", table.last_received && clock(table.last_received)], ["pending", count(table.pending)],
     ["lag", seconds(table.lag_seconds)], ["spool", bytes(table.spool_bytes)],
