@@ -78,6 +78,7 @@ class Lane(Part):
     pending_bytes: Count
     lag_seconds: Number = Field(description="Age of the oldest record that the sink does not have; 0: none.")
     in_flight: Count = Field(description="Blocks sent and not yet acknowledged.")
+    paused: bool = Field(False, description="Whether it sends nothing more until it is resumed.")
     aborted: LaneAbort | None
     account: Account | None
 
@@ -150,6 +151,7 @@ class Actor(Part):
 
 class Table(Actor):
     host: str | None
+    paused: bool = Field(False, description="Whether a person has paused its delivery.")
     standby: Standby | None
     aborted: Aborted | None
     epoch: int | None = Field(description="When the subscription opened, in milliseconds since 1970.")
@@ -181,21 +183,46 @@ class Spool(Part):
 
 
 class Decoder(Actor):
+    host: str | None = None
     blocks: Count
     records: Count
+    bytes: Count = Field(0, description="Payload decoded, as received.")
     rejects: Count = Field(description="Records that did not decode.")
     filtered: Count
     busy_seconds: Number = Field(description="Time spent decoding.")
 
 
+class Step(Part):
+    """A change of the pool's size."""
+
+    time: Time
+    from_: Count = Field(alias="from")
+    to: Count
+    by: str = Field(description="`load`, `person` or `file`.")
+    reason: str
+
+
 class Decoders(Part):
     wanted: Count
     running: Count
+    min: Count | None = None
+    max: Count | None = None
+    mode: str | None = Field(
+        None, description="`automatic`, `manual` (held by a person) or `fixed` (by the file)."
+    )
+    busy: Number | None = Field(None, description="Mean part of the time that the decoders work, 0 to 1.")
+    backlog_bytes: Count | None = Field(None, description="Payload that waits for delivery.")
+    backlog_seconds: Number | None = Field(None, description="How long the pool needs for it.")
+    lag_seconds: Number | None = Field(None, description="Age of the oldest record of it.")
+    bytes_per_second: Number | None = Field(None, description="What the pool decodes.")
+    verdict: str | None = Field(None, description="Why the pool is as large as it is.")
+    steps: list[Step] = Field([], description="The last changes of its size, the newest last.")
     members: list[Decoder]
 
 
 class Sink(Actor):
     kind: str
+    paused: bool = Field(False, description="Whether a person has paused its delivery.")
     records: Count = Field(description="Records made durable since the writer started.")
     requests: Count
     retries: Count

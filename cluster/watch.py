@@ -59,20 +59,21 @@ class Watch:
         self._settings: Web | None = None
         self._attempts = 0
         self._metrics: RayMetrics | None = None
-        self._sampled_at = 0.0
+        self._sampled_at = -INTERVAL
 
     def run(self) -> None:
         """Work until the supervisor has stopped."""
         while not self._supervisor.stopped:
             began = time.monotonic()
             try:
-                self._tick(began)
+                self.round(began)
             except Exception:
                 log.exception("a round of the watch failed; going on")
             time.sleep(max(0.1, began + TICK - time.monotonic()))
-        self._end()
+        self.end()
 
-    def _tick(self, now: float) -> None:
+    def round(self, now: float) -> None:
+        """Take the status as of `now` (monotonic seconds), and see that there is a server to show it."""
         self._keep_serving()
         status = self._supervisor.status()
         sample = now >= self._sampled_at + INTERVAL
@@ -88,7 +89,7 @@ class Watch:
         """Have the server that the file describes, which may have changed."""
         settings = self._supervisor.web
         if settings != self._settings:
-            self._end()
+            self.end()
             self._settings, self._attempts = settings, 0
         if self._server is not None or not settings.enabled:
             return
@@ -117,7 +118,8 @@ class Watch:
             return [before]
         return [*PORTS, 0]
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """Serve nothing any more."""
         if self._server is not None:
             self._server.stop()
             self._server = None

@@ -138,7 +138,7 @@ class WebServer(HttpServer):
 
 
 def _known(host: str, names: frozenset[str]) -> bool:
-    """Whether the header ``Host`` is a known name, or an address, which no stranger can have a browser take for his."""
+    """Whether the header ``Host`` is a known name, or an address: no stranger has a browser take one for another."""
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
