@@ -117,4 +117,4 @@ def _zone(name: str | None, offset: int | None) -> int | None:
 def _number(what: str, value: object, *types: type) -> None:
     if not isinstance(value, types) or isinstance(value, bool):
         names = " or ".join(kind.__name__ for kind in types)
-        raise TypeError(f"{what} is a {names}, not a {type(value).__name__}")
+        raise TypeError(f"{what} must be {names}, not {type(value).__name__}")

@@ -39,7 +39,12 @@ class Emitter:
                 known[name] = (*known.get(name, ()), fn)
         return self
 
-    def fire(self, name: str, data: Any = None) -> Self:
+    def listens(self, name: str) -> bool:
+        """Whether an event `name` has a handler."""
+        known: dict[str, tuple[Callable[..., object], ...]] = self.__dict__.get("_handlers", {})
+        return name in known or ANY in known
+
+    def fire(self, name: str, data: Any) -> Self:
         """Call the handlers of ``"*"``, then those of `name`, in the order in which they were added; returns self."""
         known: dict[str, tuple[Callable[..., object], ...]] = self.__dict__.get("_handlers", {})
         calls: list[tuple[Callable[..., object], tuple[Any, ...]]]
