@@ -173,13 +173,6 @@ def client(server: Server) -> Iterator[KineticaClient]:
         yield made
 
 
-@pytest.fixture
-def dead_url() -> Iterator[str]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
-
-
 # ---- calls
 
 
