@@ -4,6 +4,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says more about the machine's load than about the code.
+settings.register_profile("tablecast", deadline=None)
+settings.load_profile("tablecast")
 
 
 @pytest.fixture
