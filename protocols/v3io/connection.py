@@ -43,7 +43,12 @@ class Connection:
         verify: Literal[True] | str,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.port == 0
+        ):
             raise ValueError("a V3IO URL looks like http://host:port; the access key is given apart")
         check_access_key(access_key)
         self.url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))

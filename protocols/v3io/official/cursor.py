@@ -26,7 +26,7 @@ class _Pages:
         self.marker = marker
         self.limit = limit
         self.items: deque[Item] = deque()
-        self.ended = False
+        self.ended = limit == 0
 
     @property
     def wanted(self) -> bool:

@@ -67,10 +67,10 @@ class Dataplane:
             raise ValueError(f"max_connections must be at least 1, not {max_connections}")
         if not (verify is True or isinstance(verify, str | os.PathLike)):
             raise TypeError("verify must be True or the path of a file of trusted certificates")
-        self._pauses = tuple(
-            _seconds("each of retry_intervals", pause)
-            for pause in (DEFAULT_RETRY_INTERVALS if retry_intervals is None else retry_intervals)
-        )
+        pauses = DEFAULT_RETRY_INTERVALS if retry_intervals is None else retry_intervals
+        if not isinstance(pauses, Sequence) or isinstance(pauses, str):
+            raise TypeError(f"retry_intervals must be a list of seconds, not {pauses!r:.80}")
+        self._pauses = tuple(_seconds("each of retry_intervals", pause) for pause in pauses)
         self._logger = _logger(logger, logger_verbosity)
         self._logs_requests = _verbosity("transport_verbosity", transport_verbosity) == "DEBUG"
         seconds = DEFAULT_TIMEOUT if timeout is None else _seconds("timeout", timeout)
@@ -165,7 +165,7 @@ def _endpoint(endpoint: str | None) -> str:
     url = _checked("endpoint", endpoint, str) or os.environ.get("V3IO_API")
     if not url:
         raise RuntimeError("Endpoints must be passed to context or specified in V3IO_API")
-    return url if url.startswith(("http://", "https://")) else f"http://{url}"
+    return url if "://" in url else f"http://{url}"
 
 
 def _logger(logger: Any, verbosity: str | None) -> Any:

@@ -208,7 +208,7 @@ class KvWithCursors(Kv[R], Generic[R, C]):
             "sort_key_range_start": sort_key_range_start,
             "sort_key_range_end": sort_key_range_end,
         }
-        calls.get_items(container, table_path, marker=marker, limit=limit, **query)
+        calls.get_items(container, table_path, marker=marker, limit=limit or None, **query)
 
         def scan(marker: str | None, limit: int | None) -> R:
             return self.scan(

@@ -44,16 +44,16 @@ class ErrorOutput:
     """
 
     def __init__(self, status_code: int, error: dict[str, Any]) -> None:
-        self.status_code = status_code
+        self._status = status_code
         self.error = error
         self.error_code: int | None = error.get("ErrorCode")
         self.error_message: str = error.get("ErrorMessage", "")
 
     def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):
+        if name.startswith("_"):
             raise AttributeError(name)
         raise AttributeError(
-            f"there is no {name}: the call failed with status {self.status_code}: {self.error_message}"
+            f"there is no {name}: the call failed with status {self._status}: {self.error_message}"
         )
 
 

@@ -11,7 +11,7 @@ from v3io.dataplane.response import HttpResponseError
 import tablecast.v3io
 from protocols.v3io.server import V3ioServer
 
-from .conftest import KEY, QuietLogger
+from ..conftest import KEY, QuietLogger
 
 
 def test_all_models(server: V3ioServer, package: Any) -> None:

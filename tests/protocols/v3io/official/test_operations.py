@@ -18,7 +18,7 @@ import tablecast.v3io
 from protocols.v3io.server import items
 from protocols.v3io.server.server import V3ioServer
 
-from .conftest import KEY, QuietLogger
+from ..conftest import KEY, QuietLogger
 
 
 @pytest.fixture
