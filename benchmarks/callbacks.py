@@ -1,9 +1,9 @@
 """Callbacks in the user's own process: this package against the official client's loop, over the same messages.
 
-All three monitors (the official ``INSERT_DECODED``, ours, and our ``INSERT_BATCH``) follow one table of an embedded server
-in a process of its own. A first row makes each wait inside its callback; then all rows are inserted, so that they wait in
-the three sockets; then one monitor after the other is let go, and what is timed is from there to the callback of the
-last row: receiving, decoding, and calling a function that counts. Rounds alternate, and medians are quoted.
+All three monitors (the official ``INSERT_DECODED``, ours, and our ``INSERT_BATCH``) follow one table of an embedded
+server in a process of its own. A first row makes each wait inside its callback; then all rows are inserted, so that they
+wait in the three sockets; then one monitor after the other is let go, and what is timed is from there to the callback of
+the last row: receiving, decoding, and calling a function that counts. Rounds alternate, and medians are quoted.
 
     python benchmarks/callbacks.py [--records 200000] [--rows 1000] [--rounds 5] [--json]
 """
@@ -90,7 +90,9 @@ def measure(records: int, size: int, rounds: int) -> dict[str, float]:
         ways = {
             "gpudb dicts": Way(gpudb.GPUdbTableMonitor, "INSERT_DECODED", db, port, lambda row: 1),
             "tablecast dicts": Way(GPUdbTableMonitor, "INSERT_DECODED", db, port, lambda row: 1),
-            "tablecast batches": Way(GPUdbTableMonitor, "INSERT_BATCH", db, port, lambda batch: batch.num_rows),
+            "tablecast batches": Way(
+                GPUdbTableMonitor, "INSERT_BATCH", db, port, lambda batch: batch.num_rows
+            ),
         }
         for way in ways.values():
             stack.callback(way.close)
