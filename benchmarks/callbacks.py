@@ -1,9 +1,9 @@
 """Callbacks in the user's own process: this package against the official client's loop, over the same messages.
 
 All three monitors (the official ``INSERT_DECODED``, ours, and our ``INSERT_BATCH``) follow one table of an embedded
-server in a process of its own. A first row makes each wait inside its callback; then all rows are inserted, so that they
-wait in the three sockets; then one monitor after the other is let go, and what is timed is from there to the callback of
-the last row: receiving, decoding, and calling a function that counts. Rounds alternate, and medians are quoted.
+server in a process of its own. A first row makes each wait inside its callback; then all rows are inserted, so that
+they wait in the three sockets; then one monitor after the other is let go, and what is timed is from there to the
+callback of the last row: receiving, decoding, and calling a function that counts. Rounds alternate; medians are quoted.
 
     python benchmarks/callbacks.py [--records 200000] [--rows 1000] [--rounds 5] [--json]
 """

@@ -7,8 +7,9 @@ calls a callback.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -27,23 +28,23 @@ from actors.monitor.kinetica import schema_type
 CHUNK = 10_000
 
 #: Rows between two looks at whether to go on.
-SLICE = 256
+SLICE = 100
 
 
 class Aborted(Exception):
     """A record did not decode, and its callback wants the monitor to end then."""
 
 
-def failures(call: Callable[[Any], object], arguments: Sequence[Any]) -> Iterator[tuple[int, Exception]]:
-    """Call with each argument in turn; gives the place and the error of each call that fails, and goes on behind it."""
-    rest: Any = iter(arguments)  # whose length hint tells where it stands
+def failures(call: Callable[[Any], object], arguments: Iterable[Any]) -> Iterator[Exception]:
+    """Call with each argument in turn; gives the error of each call that fails, and goes on behind it."""
+    rest = iter(arguments)
     while True:
         try:
             for argument in rest:
                 call(argument)
             return
         except Exception as error:
-            yield len(arguments) - rest.__length_hint__() - 1, error
+            yield error
 
 
 class Caller:
@@ -105,19 +106,19 @@ class Caller:
         make = rows_of if self._raw_values else python_rows
         self._singles(decoded, make(decoded.rows), None if raw is None else run.frames)
 
-    def _singles(self, decoded: Decoded, rows: Sequence[Any], frames: Sequence[bytes] | None) -> None:
+    def _singles(self, decoded: Decoded, rows: Iterator[Any], frames: Sequence[bytes] | None) -> None:
         """Single rows in order, each as received first (if there are `frames`), then decoded, if it could be."""
         single = self._callbacks[CallbackType.INSERT_DECODED]
         row = 0
         for reject in (*decoded.rejects, None):
-            stop = len(rows) if reject is None else _before(decoded, reject.position)
+            stop = decoded.rows.num_rows if reject is None else _before(decoded, reject.position)
             if frames is None:
-                self._call(CallbackType.INSERT_DECODED, rows[row:stop] if decoded.rejects else rows)
+                self._call(CallbackType.INSERT_DECODED, itertools.islice(rows, stop - row))
             else:
                 for at in range(row, stop):
                     position = at if decoded.positions is None else int(decoded.positions[at])
                     self._call(CallbackType.INSERT_RAW, [frames[position]])
-                    self._call(CallbackType.INSERT_DECODED, [rows[at]])
+                    self._call(CallbackType.INSERT_DECODED, [next(rows)])
             row = stop
             if reject is not None:
                 if frames is not None:
@@ -151,17 +152,21 @@ class Caller:
                 told.append(each.error_callback)
                 self._tell(each, text)
 
-    def _call(self, which: CallbackType, arguments: Sequence[Any]) -> None:
+    def _call(self, which: CallbackType, arguments: Iterable[Any]) -> None:
         callback = self._callbacks.get(which)
         if callback is None or callback.event_callback is None:
             return
-        for start in range(0, len(arguments), SLICE):
-            if start and self._ended():
-                left = len(arguments) - start
-                self._log.warning("%s: %d rows are not handed out to %s", self._table, left, which.name)
+        rest = iter(arguments)
+        begun = False
+        for first in rest:
+            if begun and self._ended():
+                self._log.warning(
+                    "%s: stopped before all rows were handed out to %s", self._table, which.name
+                )
                 return
-            part = arguments[start : start + SLICE] if len(arguments) > SLICE else arguments
-            for _, error in failures(callback.event_callback, part):
+            begun = True
+            part = itertools.chain((first,), itertools.islice(rest, SLICE - 1))
+            for error in failures(callback.event_callback, part):
                 text = f"{self._table}: the {which.name} callback raised {type(error).__name__}: {error}"
                 self._log.error("%s", text, exc_info=error)
                 self._tell(callback, text)
@@ -175,7 +180,7 @@ class Caller:
 
     def _tell(self, callback: Callback, text: str) -> None:
         if callback.error_callback is not None:
-            for _, error in failures(callback.error_callback, [text]):
+            for error in failures(callback.error_callback, [text]):
                 self._log.error(
                     "%s: the error callback of %s raised %r",
                     self._table,

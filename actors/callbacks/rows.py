@@ -9,7 +9,7 @@ bool, lists, parsed JSON; a ``timestamp`` beyond the years 1 to 9999 stays a num
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -25,12 +25,14 @@ FORMS = ("official", "python")
 Row = dict[str, Any]
 
 
-def rows_of(batch: Any) -> list[Row]:
-    """The rows of a record batch as dicts, null as None."""
+def rows_of(batch: Any) -> Iterator[Row]:
+    """The rows of a record batch as dicts, null as None.
+
+    They are made one by one, as they are asked for: that takes two thirds of the time that a list of thousands does.
+    """
     if not batch.num_columns:
-        return [{} for _ in range(batch.num_rows)]
-    columns = [_values(column) for column in batch.columns]
-    return _maker(tuple(batch.schema.names))(columns)
+        return ({} for _ in range(batch.num_rows))
+    return _maker(tuple(batch.schema.names))([_values(column) for column in batch.columns])
 
 
 def _values(column: Any) -> list[Any]:
@@ -42,27 +44,29 @@ def _values(column: Any) -> list[Any]:
 
 
 @lru_cache(maxsize=256)
-def _maker(names: tuple[str, ...]) -> Callable[[list[list[Any]]], list[Row]]:
+def _maker(names: tuple[str, ...]) -> Callable[[list[list[Any]]], Iterator[Row]]:
     """Makes dicts with these keys from columns. A dict display takes half the time of ``dict(zip(names, row))``."""
     variables = [f"v{i}" for i in range(len(names))]
     items = ", ".join(f"{name!r}: {variable}" for name, variable in zip(names, variables, strict=True))
-    code = f"lambda columns: [{{{items}}} for {', '.join(variables)}, in zip(*columns)]"
-    made: Callable[[list[list[Any]]], list[Row]] = eval(code)  # of nothing but quoted names
+    code = f"lambda columns: ({{{items}}} for {', '.join(variables)}, in zip(*columns))"
+    made: Callable[[list[list[Any]]], Iterator[Row]] = eval(code)  # of nothing but quoted names
     return made
 
 
-def python_rows(batch: Any) -> list[Row]:
+def python_rows(batch: Any) -> Iterator[Row]:
     """The rows of a batch of the codec in python form."""
-    rows = rows_of(batch)
-    for field in batch.schema:
-        if (field.metadata or {}).get(TYPE_KEY) == b"json":
-            for row in rows:
-                if row[field.name] is not None:
-                    row[field.name] = json.loads(row[field.name])
-    return rows
+    columns = [
+        _parsed(values) if (field.metadata or {}).get(TYPE_KEY) == b"json" else _values(values)
+        for field, values in zip(batch.schema, batch.columns, strict=True)
+    ]
+    return _maker(tuple(batch.schema.names))(columns)
 
 
-def official_rows(batch: Any) -> list[Row]:
+def _parsed(texts: Any) -> list[Any]:
+    return [None if text is None else json.loads(text) for text in texts.to_pylist()]
+
+
+def official_rows(batch: Any) -> Iterator[Row]:
     """The rows of a batch of the codec in official form.
 
     What was text when it travelled (dates, times, decimals, arrays) is written anew from its value, so its spelling may

@@ -2,7 +2,7 @@
 
 They are called with the same arguments as those of :class:`tablecast.TableMonitor`, with the guarantees of every
 sink: at least once, in the order of each feed. A function with two parameters gets the origin of the record as the
-second (``pipeline/feed/epoch/offset``; for a batch an Arrow array of them), by which it can tell what it has seen before.
+second (``pipeline/feed/epoch/offset``; for a batch an Arrow array of them), by which it can tell what it has seen.
 
 What a function raises goes to its error function, and decides what follows, as it does for sinks: an error with a true
 ``retryable``, a ``ConnectionError`` or a ``TimeoutError`` has that record and those after it tried again after a pause;
@@ -16,7 +16,7 @@ import inspect
 import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +68,7 @@ class Call:
         text = f"the {self.name} callback raised {type(error).__name__}: {error}"
         log.error("%s: %s", feed, text, exc_info=error)
         if self.error is not None:
-            for _, failure in failures(self.error, [f"{feed}: {text}"]):
+            for failure in failures(self.error, [f"{feed}: {text}"]):
                 log.error("%s: the error callback of %s raised %r", feed, self.name, failure)
         return text
 
@@ -205,10 +205,10 @@ class PythonSink:
         for origin, *arguments in zip(origins, *columns, strict=True):
             yield origin, list(zip(calls, arguments, strict=True))
 
-    def _of_rows(self, batch: Batch) -> tuple[list[Call], list[Sequence[Any]]]:
+    def _of_rows(self, batch: Batch) -> tuple[list[Call], list[Iterable[Any]]]:
         """The functions for inserted rows, as received first, and what each is called with."""
         calls: list[Call] = []
-        columns: list[Sequence[Any]] = []
+        columns: list[Iterable[Any]] = []
         if (call := self._calls.get("insert_raw")) is not None:
             frames = [] if batch.frames is None else msgpack.unpackb(batch.frames)
             calls.append(call)
