@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from actors.batch import Receipt, Rejected
-from actors.block import Block, BlockId
+from actors.block import TICKS_PER_SECOND, Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, SpoolFull, StaleOwner
 from actors.monitor.accounts import Outcome
 from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane, LaneState
