@@ -69,7 +69,7 @@ class RayTransport:
         self._answered: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._writers: dict[str, Any] = {}
         self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
-        self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
+        self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find_alive)
         self._pool.resize(decoders)
 
     def set_decoders(self, count: int) -> int:
@@ -193,6 +193,14 @@ def _find(name: str) -> Any:
         return ray.get_actor(name, NAMESPACE)
     except ValueError:
         return None
+
+
+def _find_alive(name: str) -> Any:
+    """An actor that waits for a node is found too, and whatever it is sent waits with it."""
+    handle = _find(name)
+    if handle is not None and actor_info(handle._actor_id.hex()).get("State") != "ALIVE":
+        return None
+    return handle
 
 
 def _line(error: BaseException) -> str:

@@ -276,6 +276,7 @@ def test_decoders_on_three_nodes_and_the_loss_of_each_kind_of_node(
         assert control.ask(supervisor, "scale", 4) is None
         wait_until(lambda: _waiting(supervisor) == 2, "two decoders find no node")
         wait_until(lambda: _demand(hosts.cluster.address) == 2, "an autoscaler is told so")
+        flows("rows do not wait with them")
         third = hosts.cluster.add_node(**_node("c", spools=False))
         placed = wait_until(lambda: _placed(supervisor, 4), "all decoders are up")
         assert len(placed) == 4
