@@ -94,7 +94,7 @@ class Keeper:
         self._state = "running"
         self._rates = Rates()
         #: What the status says of the page, and the port that it has or had.
-        self._web: dict[str, str | None] = {"url": None, "problem": None}
+        self._page: dict[str, str | None] = {"url": None, "problem": None}
         self._web_port: int | None = remembered.get("web_port")
         self._end_drainers()
         self._find_leaving()

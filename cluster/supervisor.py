@@ -46,7 +46,7 @@ class Supervisor(Keeper):
                 since=self._since,
                 pool=self._pool.status(),
                 earlier_restarts=self._earlier_restarts,
-                web=self._web,
+                web=self._page,
             )
 
     @property
@@ -66,7 +66,7 @@ class Supervisor(Keeper):
     def served(self, url: str | None, port: int | None, problem: str | None) -> None:
         """The page is at `url` from now on; or it is not, for `problem`."""
         with self._lock:
-            self._web = {"url": url, "problem": problem}
+            self._page = {"url": url, "problem": problem}
             if port is not None and port != self._web_port:
                 self._web_port = port
                 self._save()

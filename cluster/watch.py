@@ -9,7 +9,7 @@ import errno
 import ipaddress
 import logging
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 import ray
 
@@ -43,7 +43,7 @@ class Watched(Protocol):
     @property
     def stopped(self) -> bool: ...
 
-    def status(self) -> dict: ...  # type: ignore[type-arg]
+    def status(self) -> dict[str, Any]: ...
 
     def served(self, url: str | None, port: int | None, problem: str | None) -> None:
         """Take note of where the page is."""

@@ -6,7 +6,9 @@ const HEIGHT = 150;
 const LEFT = 46;
 const BOTTOM = 20;
 const TOP = 8;
-const HOUR = 3600;
+
+// Seconds that a chart may show: as little as there is to show.
+const SPANS = [300, 900, 1800, 3600];
 
 // `lines`: [{name, kind, values}]; `show` makes words of a value; `marks`: [{time, title}].
 export function chart(parent, { title, lines, times, gap, show, top = null, marks = [] }) {
@@ -15,7 +17,8 @@ export function chart(parent, { title, lines, times, gap, show, top = null, mark
   const width = Math.max(240, figure.clientWidth);
   const now = times.length ? times[times.length - 1] : Date.now() / 1000;
   const high = nice(top ?? Math.max(0, ...lines.flatMap((line) => line.values.filter(Number.isFinite))));
-  const x = (time) => LEFT + ((time - now + HOUR) / HOUR) * (width - LEFT - 8);
+  const span = SPANS.find((each) => each >= now - (times[0] ?? now)) ?? SPANS.at(-1);
+  const x = (time) => LEFT + ((time - now + span) / span) * (width - LEFT - 8);
   const y = (value) => TOP + (1 - value / high) * (HEIGHT - TOP - BOTTOM);
   set(drawing, { viewBox: `0 0 ${width} ${HEIGHT}`, height: HEIGHT });
   text(caption.querySelector("strong"), title);
@@ -25,7 +28,7 @@ export function chart(parent, { title, lines, times, gap, show, top = null, mark
     text(node.lastChild, ` ${line.name} ${last(line) === null ? "–" : show(last(line))}`);
   });
   set(drawing, {
-    "aria-label": `${title} of the last hour; ` + lines.map((line) => {
+    "aria-label": `${title} of the last ${span / 60} minutes; ` + lines.map((line) => {
       const known = line.values.filter(Number.isFinite);
       return known.length ? `${line.name}: now ${show(last(line))}, at most ${show(Math.max(...known))}` : line.name;
     }).join("; "),
@@ -36,12 +39,12 @@ export function chart(parent, { title, lines, times, gap, show, top = null, mark
     set(node.children[1], { x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" });
     text(node.children[1], show(value));
   });
-  const ticks = [60, 45, 30, 15, 0];
+  const ticks = [1, 0.8, 0.6, 0.4, 0.2, 0].map((part) => (part * span) / 60);
   each(drawing.querySelector(".ticks"), ticks, (tick) => tick, () => svg("text"), (node, tick) => {
     set(node, { x: x(now - tick * 60), y: HEIGHT - 5, "text-anchor": tick ? "middle" : "end" });
-    text(node, tick ? `−${tick} min` : "now");
+    text(node, tick ? `−${Math.round(tick)} min` : "now");
   });
-  each(drawing.querySelector(".marks"), marks.filter((mark) => mark.time > now - HOUR), (mark) => mark.time + mark.title,
+  each(drawing.querySelector(".marks"), marks.filter((mark) => mark.time > now - span), (mark) => mark.time + mark.title,
     () => svg("line", {}, svg("title")), (node, mark) => {
       set(node, { x1: x(mark.time), x2: x(mark.time), y1: TOP, y2: HEIGHT - BOTTOM });
       text(node.firstChild, mark.title);

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
+import jsonschema
+
 from cluster.status_schema import PipelineStatus
+
+#: The schema as published.
+SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())
+
+
+def check_status(status: dict[str, Any]) -> None:
+    """Validate the status of a running pipeline against the published schema."""
+    jsonschema.Draft202012Validator(SCHEMA).validate(json.loads(json.dumps(status)))
 
 
 def actor(name: str, state: str = "up", **more: Any) -> dict[str, Any]:

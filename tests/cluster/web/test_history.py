@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.web.history import History
@@ -17,6 +17,7 @@ def status(time: float, rates: dict[str, float], **more: Any) -> dict[str, Any]:
     return pipeline(time=time, tables=tables, sinks=[sink("events", records_per_second=9.0)], **more)
 
 
+@settings(deadline=None)
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), st.floats(0, 1e6)), max_size=40), st.integers(1, 9))
 def test_it_holds_the_last_samples_of_everything_that_has_one(
     samples: list[dict[str, float]], size: int

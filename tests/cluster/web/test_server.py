@@ -75,7 +75,8 @@ def test_a_supervisor_that_says_nothing_is_not_live(
 ) -> None:
     monkeypatch.setattr("cluster.web.server.PATIENCE", -1.0)
     answer = get(server, "/live")
-    assert (answer.status_code, answer.text) == (503, "the supervisor has said nothing for 0 s\n")
+    assert answer.status_code == 503
+    assert answer.text.startswith("the supervisor has said nothing for ")
 
 
 def test_the_page_loads_nothing_from_elsewhere(server: WebServer) -> None:
