@@ -219,7 +219,6 @@ class SDK(Emitter):
             log.error("%r, at exit: %s", self, error)
 
     def _send(self, chunk: Chunk[Written]) -> list[Rejection[Written]]:
-        self._answer = None
         return self._deliver(list(enumerate(chunk.records, chunk.first)))
 
     def _deliver(self, numbered: list[tuple[int, Written]]) -> list[Rejection[Written]]:
@@ -245,7 +244,7 @@ class SDK(Emitter):
             self.fire("send", {"req": self._request(event)})
 
     def _on_flush(self, event: DeliveryEvent[Written]) -> None:
-        if self._answer is not None and self.listens("flush"):  # else all of it was refused
+        if self.listens("flush"):
             self.fire("flush", {"req": self._request(event), "res": self._answer})
 
     def _on_error(self, event: DeliveryEvent[Written]) -> None:
