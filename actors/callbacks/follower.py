@@ -56,6 +56,8 @@ class Follower:
     Args:
         table: for messages.
         interval: seconds between questions whether the table is there and as it was.
+
+    Raises :class:`SourceLost` if the table can't be asked for.
     """
 
     def __init__(
@@ -71,7 +73,8 @@ class Follower:
         self._stop = threading.Event()
         self._lock = threading.Lock()  # of `_stream`
         self._held: Held | None = None
-        self._known: Described | None = None  # the type of a table whose inserts are not followed
+        # The type of a table whose inserts are not followed; it may be altered as soon as this returns.
+        self._known = stream.describe() if stream.described is None else None
         self._waiting = False  # whether rows wait because the server does not answer
 
     def stop(self) -> None:

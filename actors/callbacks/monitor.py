@@ -21,7 +21,7 @@ from actors.callbacks.options import Options
 from actors.callbacks.rows import FORMS
 from actors.monitor.asker import POLL_INTERVAL
 from actors.monitor.kinetica import KineticaTable
-from actors.monitor.source import SourceLost, Stream
+from actors.monitor.source import SourceLost
 from protocols.kinetica.client import KineticaClient, TableInfo
 from protocols.kinetica.errors import KineticaError, TableNotFound
 
@@ -129,22 +129,7 @@ class TableMonitor:
                 raise MonitorError(f"the monitor of {self.table_name} runs already; stop it first")
             self._ending = None
             events = tuple(dict.fromkeys(_EVENTS[kind] for kind in self._kinds() if kind in _EVENTS))
-            follow = Followed(self.table_name, events, self._source, self._port)
-            try:
-                stream: Stream = KineticaTable(follow, counted=()).open(())
-            except SourceLost as error:
-                raise MonitorError(f"table {self.table_name} can't be monitored: {error}") from error
-            # Later the server is asked for its port again: it may come back with another one.
-            again = Followed(self.table_name, events, self._source, self.options.given_port)
-            caller = Caller(self.table_name, self._callbacks, self._values, self._logger, self._expired)
-            self._follower = Follower(
-                self.table_name,
-                stream,
-                lambda: KineticaTable(again, counted=()).open(()),
-                caller,
-                max(MIN_INTERVAL, min(POLL_INTERVAL, self.options.inactivity_timeout / 1000)),
-                self._logger,
-            )
+            self._follower = self._followed(events)
             self._thread = threading.Thread(target=self._follower.run, name=f"monitor {self.table_name}")
             self.task_list = [self._thread]
             self._thread.start()
@@ -196,6 +181,30 @@ class TableMonitor:
         if self._thread is not None:
             self._thread.join(timeout)
         return not self.running
+
+    def _followed(self, events: tuple[str, ...]) -> Follower:
+        """Create the monitors at the server, and subscribe to them. Raises :class:`MonitorError`."""
+        first = KineticaTable(Followed(self.table_name, events, self._source, self._port), counted=())
+        # Later the server is asked for its port again: it may come back with another one.
+        again = Followed(self.table_name, events, self._source, self.options.given_port)
+        caller = Caller(self.table_name, self._callbacks, self._values, self._logger, self._expired)
+        interval = max(MIN_INTERVAL, min(POLL_INTERVAL, self.options.inactivity_timeout / 1000))
+        try:
+            stream = first.open(())
+            try:
+                return Follower(
+                    self.table_name,
+                    stream,
+                    lambda: KineticaTable(again, counted=()).open(()),
+                    caller,
+                    interval,
+                    self._logger,
+                )
+            except SourceLost:
+                stream.close()
+                raise
+        except SourceLost as error:
+            raise MonitorError(f"table {self.table_name} can't be monitored: {error}") from error
 
     def _kinds(self) -> list[CallbackType]:
         return [each.callback_type for each in self._callbacks if each.event_callback is not None]
