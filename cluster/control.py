@@ -16,6 +16,7 @@ from actors.names import NAMESPACE, monitor_name, standby_name, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
+from cluster.readiness import lacking
 
 
 class Left(NamedTuple):
@@ -149,11 +150,7 @@ def wait_ready(
         status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
         if progress is not None:
             progress(status)
-        decoders = status["decoders"]
-        # An aborted table receives, though it does not deliver; a person has to look at that.
-        tables = all(table["state"] in ("receiving", "aborted") for table in status["tables"])
-        sinks = all(sink["state"] == "up" for sink in status["sinks"])
-        if tables and sinks and decoders["running"] >= decoders["wanted"]:
+        if not lacking(status):
             return True
         time.sleep(0.1)
     return False

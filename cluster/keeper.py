@@ -93,6 +93,9 @@ class Keeper:
         self._since = time.time()
         self._state = "running"
         self._rates = Rates()
+        #: What the status says of the page, and the port that it has or had.
+        self._page: dict[str, str | None] = {"url": None, "problem": None}
+        self._web_port: int | None = remembered.get("web_port")
         self._end_drainers()
         self._find_leaving()
         self._pair_up(remembered.get("fronts", ()))
@@ -433,6 +436,7 @@ class Keeper:
             "decoders": self._pool.dump(),
             "restarts": restarts,
             "hosts": self._hosts.dump(),
+            "web_port": self._web_port,
             "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
         }
         if self._config.digest != self._first:

@@ -19,7 +19,7 @@ from actors.names import (
     standby_name,
     writer_name,
 )
-from cluster.config import PipelineConfig, Table
+from cluster.config import PipelineConfig, Sink, Table
 
 #: CPUs that Ray reserves per actor, so that five monitors, four decoders and a writer fit two cores. Decoders have
 #: theirs from the file.
@@ -100,10 +100,18 @@ def decoder_specs(config: PipelineConfig, count: int) -> list[ActorSpec]:
     transforms = {
         table["name"]: table["transform"] for table in config.dump()["tables"] if table["transform"]
     }
+    for table in config.tables:
+        if any(_wants_frames(config.sinks[sink]) for sink in config.sinks_of(table)):
+            transforms[table.name] = {**transforms.get(table.name, {}), "keep_frames": True}
     cpus = config.decoders.cpus
     return [
         _spec("decoder", str(n), decoder_name(config.pipeline, n), transforms, cpus) for n in range(count)
     ]
+
+
+def _wants_frames(sink: Sink) -> bool:
+    """Whether rows go to a sink as they were received, too."""
+    return sink.python is not None and sink.python.callbacks.insert_raw is not None
 
 
 def source_arguments(config: PipelineConfig) -> dict[str, Any]:

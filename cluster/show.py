@@ -21,6 +21,7 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]{escape(status['pipeline'])}[/bold] {_state(status['state'])}"
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
+        + (f"  {escape(status['web']['url'])}" if status["web"]["url"] else "")
     )
     console.print(escape(_pool(decoders)), highlight=False)
     tables = Table(
@@ -73,6 +74,8 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         console.print(
             f"[yellow]{escape(what)}: {escape(', '.join(filter(None, (where, spool['problem']))))}[/yellow]"
         )
+    if status["web"]["problem"]:
+        console.print(f"[yellow]{escape(status['web']['problem'])}[/yellow]")
     for alert in status["alerts"]:
         console.print(f"[red]{escape(alert)}[/red]")
 

@@ -17,10 +17,12 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.errors import ActorError
 from cluster.config import PipelineConfig
+from cluster.config_web import Web
 from cluster.difference import difference
 from cluster.keeper import ACTORS, WITH_SPOOL, Keeper, reason
 from cluster.plan import SUPERVISOR_CPUS, ActorSpec
 from cluster.status import pipeline_status
+from cluster.watch import Watch
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,30 @@ class Supervisor(Keeper):
                 since=self._since,
                 pool=self._pool.status(),
                 earlier_restarts=self._earlier_restarts,
+                web=self._page,
             )
+
+    @property
+    def stopped(self) -> bool:
+        return self._state == "stopped"
+
+    @property
+    def web(self) -> Web:
+        """The settings of the page."""
+        return self._config.web
+
+    @property
+    def web_port(self) -> int | None:
+        """The port that the page had last, in an earlier life too."""
+        return self._web_port
+
+    def served(self, url: str | None, port: int | None, problem: str | None) -> None:
+        """The page is at `url` from now on; or it is not, for `problem`."""
+        with self._lock:
+            self._page = {"url": url, "problem": problem}
+            if port is not None and port != self._web_port:
+                self._web_port = port
+                self._save()
 
     def config(self) -> dict[str, Any]:
         """The configuration **with credentials**, as ``PipelineConfig.dump`` gives it."""
@@ -249,6 +274,7 @@ class SupervisorActor:
     def __init__(self, config: dict[str, Any]) -> None:
         self._supervisor = Supervisor(PipelineConfig.model_validate(config))
         threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True).start()
+        threading.Thread(target=Watch(self._supervisor).run, name="watch", daemon=True).start()
 
     @ray.method(concurrency_group="control")
     def pid(self) -> int:

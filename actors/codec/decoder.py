@@ -73,12 +73,15 @@ class Decoder:
     """Decodes one block after the other.
 
     Args:
-        transforms: by table, what becomes of its rows; see :class:`~actors.codec.transform.Transform`.
+        transforms: by table, what becomes of its rows; see :class:`~actors.codec.transform.Transform`. With a true
+            ``keep_frames`` its batches have their frames beside them.
     """
 
     def __init__(self, transforms: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.stats = DecoderStats()
-        self._transforms = {table: Transform(spec) for table, spec in (transforms or {}).items()}
+        specs = {table: dict(spec) for table, spec in (transforms or {}).items()}
+        self._framed = {table for table, spec in specs.items() if spec.pop("keep_frames", False)}
+        self._transforms = {table: Transform(spec) for table, spec in specs.items() if spec}
 
     def decode(self, block: Block) -> Batch:
         """Decode `block`. Records that do not decode, or cannot be transformed, come back as rejects.
@@ -93,6 +96,8 @@ class Decoder:
             rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
             size = len(block.payload)
             batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects, size)
+            if block.feed in self._framed:
+                batch = replace(batch, frames=block.payload)
             if block.feed in self._transforms:
                 batch = _transformed(batch, self._transforms[block.feed])
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame

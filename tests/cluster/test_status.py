@@ -51,6 +51,7 @@ def status(
         since=1.0,
         pool=Pool(CONFIG, {}).status(),
         earlier_restarts=3,
+        web={"url": "http://127.0.0.1:9280", "problem": None},
     )
     assert json.loads(json.dumps(made)) == made
     show_status(made, Console(file=io.StringIO(), width=100))
