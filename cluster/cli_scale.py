@@ -31,7 +31,7 @@ def scale(name: str, decoders: int | None, auto: bool, address: str | None) -> N
         raise CommandError(
             f"{refused}; choose a number between, or change decoders.min and max and start it again"
         )
-    if not control.wait_ready(supervisor, READY_TIMEOUT):
+    if decoders is not None and not control.wait_ready(supervisor, READY_TIMEOUT):
         raise NotReady(f"{name} has not all its decoders and tables up yet; see `tablecast status {name}`")
     pool = control.ask(supervisor, "status")["decoders"]
     how = "following the load" if auto else f"held until `tablecast scale {name} --auto`"
