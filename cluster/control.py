@@ -26,6 +26,9 @@ class Left(NamedTuple):
     silent: tuple[str, ...] = ()
 
 
+#: A resource that Ray gives to a cluster's head, and to no other node.
+HEAD = "node:__internal_head__"
+
 #: Seconds allowed to a connection to a cluster's address.
 REACH_TIMEOUT = 5.0
 
@@ -107,6 +110,7 @@ def _see_environment() -> None:
 def start_pipeline(config: PipelineConfig) -> Any:
     """Start `config`'s supervisor, detached, and return its handle. Raises :class:`PipelineExists`."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from cluster import supervisor
 
@@ -122,7 +126,15 @@ def start_pipeline(config: PipelineConfig) -> Any:
         pass
     else:
         raise exists
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "max_restarts": -1,
+    }
+    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]]
+    if heads:  # other nodes come and go; a head may have no CPUs to give
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(heads[0], soft=True)
     try:
         return actor.options(**options).remote(config.dump())
     except ValueError as error:  # the name was taken in between

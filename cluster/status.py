@@ -56,13 +56,14 @@ def pipeline_status(
     now: float,
     state: str,
     since: float,
-    decoders: int,
+    pool: dict[str, Any],
     earlier_restarts: int,
     web: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The whole pipeline, from the supervisor's process at `now` (monotonic seconds).
 
-    `since` is when it started, in seconds since 1970; `web` tells of the page.
+    `since` is when it started, in seconds since 1970; `pool` what :meth:`cluster.pool.Pool.status` gives; `web` tells
+    of the page.
     """
     by_kind: dict[str, list[Member]] = {
         "monitor": [],
@@ -98,9 +99,9 @@ def pipeline_status(
             hosts, config, {_place(member): member for member in by_kind["drainer"]}, rates, now
         ),
         "decoders": {
-            "wanted": decoders,
+            **pool,
             "running": sum(member.state is MemberState.UP for member in by_kind["decoder"]),
-            "members": [_decoder(member, rates, now) for member in by_kind["decoder"]],
+            "members": [_decoder(member, rates, hosts, now) for member in by_kind["decoder"]],
         },
         "sinks": [_sink(member, rates, now) for member in by_kind["writer"]],
     }
@@ -260,10 +261,14 @@ def _aborted(member: Member) -> dict[str, Any] | None:
     return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
-def _decoder(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _decoder(member: Member, rates: Rates, hosts: Hosts, now: float) -> dict[str, Any]:
     answer = member.answer
-    counts = {key: answer.get(key, 0) for key in ("blocks", "records", "rejects", "filtered", "busy_seconds")}
-    return {**_common(member, rates, now), **counts}
+    numbers = ("blocks", "records", "bytes", "rejects", "filtered", "busy_seconds")
+    return {
+        **_common(member, rates, now),
+        "host": hosts.names.get(answer.get("node", "")),
+        **{key: answer.get(key, 0) for key in numbers},
+    }
 
 
 def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:

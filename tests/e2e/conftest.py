@@ -25,12 +25,6 @@ local.prepare_environment()  # before a test imports Ray
 _numbers = itertools.count(1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "e2e" in Path(item.path).parts:
-            item.add_marker("e2e")
-
-
 @pytest.fixture(scope="session")
 def ray_cluster() -> Iterator[None]:
     control.connect(own=True)
