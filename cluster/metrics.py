@@ -110,6 +110,21 @@ _GROUPS = (
             ),
             ("tablecast_decoders_running", "Decoders that run.", lambda s: s["decoders"]["running"]),
             (
+                "tablecast_decoders_busy_ratio",
+                "Mean part of the time that the decoders work, 0 to 1.",
+                lambda s: s["decoders"]["busy"],
+            ),
+            (
+                "tablecast_backlog_bytes",
+                "Payload that waits for sinks that take something.",
+                lambda s: s["decoders"]["backlog_bytes"],
+            ),
+            (
+                "tablecast_backlog_seconds",
+                "How long the pool needs to decode it.",
+                lambda s: s["decoders"]["backlog_seconds"],
+            ),
+            (
                 "tablecast_held_records",
                 "Records in spools that no monitor has.",
                 lambda s: sum(spool["records"] for spool in s["spools"]),
@@ -178,6 +193,7 @@ _GROUPS = (
                 "Records decoded since the decoder started.",
                 _key("records"),
             ),
+            ("tablecast_decoder_bytes_total", "Payload decoded, as received.", _key("bytes")),
             ("tablecast_decoder_rejects_total", "Records that did not decode.", _key("rejects")),
             ("tablecast_decoder_filtered_total", "Records left out by a transform.", _key("filtered")),
             ("tablecast_decoder_busy_seconds_total", "Time spent decoding.", _key("busy_seconds")),

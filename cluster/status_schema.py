@@ -183,10 +183,10 @@ class Spool(Part):
 
 
 class Decoder(Actor):
-    host: str | None = None
+    host: str | None
     blocks: Count
     records: Count
-    bytes: Count = Field(0, description="Payload decoded, as received.")
+    bytes: Count = Field(description="Payload decoded, as received.")
     rejects: Count = Field(description="Records that did not decode.")
     filtered: Count
     busy_seconds: Number = Field(description="Time spent decoding.")
@@ -205,18 +205,20 @@ class Step(Part):
 class Decoders(Part):
     wanted: Count
     running: Count
-    min: Count | None = None
-    max: Count | None = None
-    mode: str | None = Field(
-        None, description="`automatic`, `manual` (held by a person) or `fixed` (by the file)."
+    min: Count
+    max: Count
+    mode: Literal["automatic", "manual", "fixed"] = Field(
+        description="By load, held by a person, or fixed by the file."
     )
-    busy: Number | None = Field(None, description="Mean part of the time that the decoders work, 0 to 1.")
-    backlog_bytes: Count | None = Field(None, description="Payload that waits for delivery.")
-    backlog_seconds: Number | None = Field(None, description="How long the pool needs for it.")
-    lag_seconds: Number | None = Field(None, description="Age of the oldest record of it.")
-    bytes_per_second: Number | None = Field(None, description="What the pool decodes.")
-    verdict: str | None = Field(None, description="Why the pool is as large as it is.")
-    steps: list[Step] = Field([], description="The last changes of its size, the newest last.")
+    busy: Number | None = Field(
+        description="Mean part of the time that the decoders work, 0 to 1; null: not known yet."
+    )
+    backlog_bytes: Count = Field(description="Payload that waits for sinks that take something.")
+    backlog_seconds: Number = Field(description="How long the pool needs for it.")
+    lag_seconds: Number | None = Field(description="Age of the oldest record of it.")
+    bytes_per_second: Number = Field(description="What the pool decodes.")
+    verdict: str = Field(description="Why the pool is as large as it is.")
+    steps: list[Step] = Field(description="The last changes of its size, the newest last.")
     members: list[Decoder]
 
 

@@ -48,7 +48,7 @@ export function problems(status) {
       if (state !== "good" || (part.problem && kind !== "decoder")) {
         found.push({
           key: `${kind}/${part.name}`, health: state === "bad" ? "bad" : "warn", table: kind === "table" ? part.name : null,
-          text: `${kind} ${part.name}: ${part.failed ? `failed ${seconds(part.failed)} ago, now ` : ""}${stateOf(part)}`
+          text: `${kind} ${part.name}: ${part.failed ? "has just failed, now " : ""}${stateOf(part)}`
             + (part.problem ? `, ${part.problem}` : ""),
         });
       }

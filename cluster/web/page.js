@@ -28,8 +28,7 @@ function markFailures() {
       if (part.restarts > known.restarts) known.at = performance.now();
       known.restarts = part.restarts;
       failures.set(key, known);
-      const ago = performance.now() - known.at;
-      part.failed = ago < RED ? Math.max(ago / 1000, 0.1) : null;
+      part.failed = performance.now() - known.at < RED;
     }
   }
 }

@@ -77,8 +77,8 @@ def table(name: str, state: str = "receiving", **more: Any) -> dict[str, Any]:
 
 
 def decoder(name: str, **more: Any) -> dict[str, Any]:
-    counts = {"blocks": 0, "records": 0, "rejects": 0, "filtered": 0, "busy_seconds": 0.0}
-    return {**actor(name), **counts, **more}
+    counts = dict.fromkeys(("blocks", "records", "bytes", "rejects", "filtered"), 0)
+    return {**actor(name), "host": "a", **counts, "busy_seconds": 0.0, **more}
 
 
 def sink(name: str, **more: Any) -> dict[str, Any]:
@@ -122,6 +122,16 @@ def pipeline(**more: Any) -> dict[str, Any]:
         "decoders": {
             "wanted": len(decoders),
             "running": sum(each["state"] == "up" for each in decoders),
+            "min": 1,
+            "max": 4,
+            "mode": "automatic",
+            "busy": 0.5,
+            "backlog_bytes": 0,
+            "backlog_seconds": 0.0,
+            "lag_seconds": None,
+            "bytes_per_second": 0.0,
+            "verdict": "enough",
+            "steps": [{"time": 900.0, "from": 1, "to": 2, "by": "load", "reason": "busy"}],
             "members": decoders,
         },
         "sinks": [sink("events")],
