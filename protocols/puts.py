@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from protocols.accumulator import BatchingError
+from protocols.exits import renew_after_fork
 from protocols.kronos.wire import MAX_TIME, MIN_TIME, now
 
 #: What may be an integer that stores refuse, as text of JSON.
@@ -71,8 +72,13 @@ class Stamps:
 
     def __init__(self, clock: Callable[[], int] = now) -> None:
         self._clock = clock
-        self._lock = threading.Lock()
         self._last = 0
+        self.after_fork()
+        renew_after_fork(self)
+
+    def after_fork(self) -> None:
+        """Make a lock of this process, as another thread may hold the one of the parent."""
+        self._lock = threading.Lock()
 
     def __call__(self) -> int:
         with self._lock:

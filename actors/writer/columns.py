@@ -20,6 +20,9 @@ from actors.writer.encode import json_text, plain
 #: What stands around a value in a line of the one column ``_``: ``{"_":`` and ``}``.
 _BEFORE, _AFTER = 5, -1
 
+#: What JSON has as it is: of ASCII all but controls, the quote and the backslash.
+_UNESCAPED = bytes(set(range(0x20, 0x7F)) - set(b'"\\'))
+
 
 def json_values(field: Any, values: Any) -> Any:
     """The JSON text of each value; null stays null."""
@@ -36,6 +39,8 @@ def json_values(field: Any, values: Any) -> Any:
 
 def quoted(series: pl.Series) -> Any:
     """The JSON text of each value of a series, as polars writes it; null stays null."""
+    if series.dtype == pl.String and is_made_of(texts := text_array(series), _UNESCAPED):
+        return joined('"', texts, '"')
     sink = io.BytesIO()
     pl.DataFrame([series.alias("_")]).write_ndjson(sink)
     lines = split_lines(sink.getvalue())
@@ -44,6 +49,12 @@ def quoted(series: pl.Series) -> Any:
         known = pa.array(series.is_not_null().to_numpy())
         texts = pc.if_else(known, texts, pa.scalar(None, pa.large_string()))
     return texts
+
+
+def is_made_of(texts: Any, characters: bytes) -> bool:
+    """Whether an array of large strings has no byte but these."""
+    view, _ = view_of(texts)
+    return not bytes(view).translate(None, characters)
 
 
 def text_array(series: pl.Series) -> Any:

@@ -68,7 +68,7 @@ class PanoplyClient:
         self._session.trust_env = False
         self._session.proxies = dict(requests.utils.get_environ_proxies(self._address, no_proxy=None))
 
-    def send(self, message: bytes, encoded: bytes | None = None) -> bytes:
+    def send(self, message: bytes | memoryview, encoded: bytes | memoryview | None = None) -> bytes:
         """Send records as one message; returns SQS's answer when it has it. Raises :class:`PanoplyError`.
 
         `encoded` is the message percent-encoded, for who has it already.
@@ -76,7 +76,7 @@ class PanoplyClient:
         try:
             response = self._session.post(
                 self._address,
-                data=wire.request_body(encoded or wire.percent_encoded(message), self._credentials),
+                data=wire.request_body(encoded or wire.percent_encoded(bytes(message)), self._credentials),
                 headers={"Content-Type": wire.CONTENT_TYPE},
                 timeout=self._timeout,
                 allow_redirects=False,

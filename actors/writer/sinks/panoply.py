@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 from actors.batch import Batch, Rejected
 from actors.codec.meaning import TYPE_KEY
 from actors.names import is_put_feed
-from actors.writer.columns import buffer_of, joined, json_values, split_lines, view_of
+from actors.writer.columns import buffer_of, is_made_of, joined, json_values, split_lines, view_of
 from actors.writer.encode import encode_batch, event_keys
 from actors.writer.sinks.base import PartlySent, Payload
 from protocols.panoply import wire
@@ -41,6 +41,9 @@ BESIDE = 4
 #: The one character of ASCII that the SDK escapes and others do not.
 _DELETE = b"\x7f"
 
+#: What texts may have, of which only the quotes are to be percent-encoded.
+_WORDS = wire.UNESCAPED.replace(b"\n", b'"')
+
 #: What ends a record, and is nowhere within one.
 _END = b"\n\n"
 _ENCODED_END = wire.percent_encoded(_END)
@@ -48,8 +51,8 @@ _ENCODED_END = wire.percent_encoded(_END)
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    text: bytes
-    encoded: bytes
+    text: bytes | memoryview
+    encoded: bytes | memoryview
     offsets: npt.NDArray[np.int64]
     #: Whether others of its payload were taken: if it is refused for good, its halves are sent here, as whoever sent
     #: halves of the payload would double the others.
@@ -61,7 +64,7 @@ class _Message:
 
     def halves(self) -> list[_Message]:
         middle = self.records // 2
-        text, encoded = self.text.split(_END)[:-1], self.encoded.split(_ENCODED_END)[:-1]
+        text, encoded = bytes(self.text).split(_END)[:-1], bytes(self.encoded).split(_ENCODED_END)[:-1]
         return [
             _Message(
                 _END.join([*text[part], b""]), _ENCODED_END.join([*encoded[part], b""]), self.offsets[part]
@@ -81,12 +84,11 @@ class _Rows:
     def of(cls, rows: list[bytes]) -> _Rows:
         return cls(b"".join(rows), np.cumsum([len(row) for row in rows], dtype=np.int64))
 
-    def rows(self, runs: list[tuple[int, int]]) -> bytes:
-        """The bytes of runs of rows, each from the first to before the last."""
+    def rows(self, runs: list[tuple[int, int]]) -> bytes | memoryview:
+        """The bytes of runs of rows, each from the first to before the last; of one run without a copy."""
         view = memoryview(self.data)
-        return b"".join(
-            view[self.ends[first - 1] if first else 0 : self.ends[last - 1]] for first, last in runs
-        )
+        parts = [view[self.ends[first - 1] if first else 0 : self.ends[last - 1]] for first, last in runs]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class PanoplySink:
@@ -175,11 +177,7 @@ class PanoplySink:
                 texts = _one_line(texts, reasons)
             texts = quoted = texts.fill_null("null")
             if not _is_plain(values):
-                lines, _ = buffer_of(joined(texts, "\n"))
-                if not lines.isascii() or _DELETE in lines:
-                    lines = lines.decode().encode("ascii", "tablecast.json").replace(_DELETE, b"\\u007f")
-                texts = split_lines(lines).cast(pa.large_string())
-                quoted = split_lines(wire.percent_encoded(lines)).cast(pa.large_string())
+                texts, quoted = _both(texts)
             text += [head, texts]
             encoded += [_encoded(head), quoted]
             before = ", "
@@ -258,6 +256,17 @@ def _is_plain(values: Any) -> bool:
     if pa.types.is_floating(kind):
         return pc.all(pc.is_finite(values)).as_py() is not False
     return bool(pa.types.is_boolean(kind) or (pa.types.is_integer(kind) and not pa.types.is_uint64(kind)))
+
+
+def _both(texts: Any) -> tuple[Any, Any]:
+    """JSON texts as they stand in messages, and the same percent-encoded."""
+    if pa.types.is_large_string(texts.type) and is_made_of(texts, _WORDS):
+        return texts, pc.replace_substring(texts, '"', "%22")
+    lines, _ = buffer_of(joined(texts, "\n"))
+    if not lines.isascii() or _DELETE in lines:
+        lines = lines.decode().encode("ascii", "tablecast.json").replace(_DELETE, b"\\u007f")
+    texts, quoted = (split_lines(each) for each in (lines, wire.percent_encoded(lines)))
+    return texts.cast(pa.large_string()), quoted.cast(pa.large_string())
 
 
 def _encoded(text: str) -> str:

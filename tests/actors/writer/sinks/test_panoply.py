@@ -109,7 +109,7 @@ def test_messages_are_as_full_as_the_limit_allows() -> None:
     payloads = list(sink().payloads(batch({"s": texts})))
     assert len(payloads) > 2
     assert [len(records(text(payload))) for payload in payloads] == [payload.records for payload in payloads]
-    sent = [message.text for payload in payloads for message in payload.body]
+    sent = [bytes(message.text) for payload in payloads for message in payload.body]
     assert [record["s"] for message in sent for record in records(message)] == texts
     for message, following in pairwise(sent):
         first = following[: following.index(b"\n\n") + 2]
@@ -125,7 +125,7 @@ def test_a_record_of_exactly_the_limit_goes_alone_and_one_byte_more_is_rejected(
     first, second, last = payload.body
     assert [message.records for message in (first, second, last)] == [1, 1, 1]
     assert len(second.text) + OVERHEAD == wire.MAX_MESSAGE
-    assert [record["s"] for record in records(first.text + last.text)] == ["a", "d"]
+    assert [record["s"] for record in records(bytes(first.text) + last.text)] == ["a", "d"]
     (reject,) = payload.rejects
     assert (reject.offset, reject.frame) == (2, b"")
     room = wire.MAX_MESSAGE - OVERHEAD
@@ -152,7 +152,7 @@ def test_a_json_column_keeps_its_numbers_and_one_without_a_json_form_is_rejected
 def test_only_the_messages_that_failed_are_sent_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     send, failures = PanoplyClient.send, [TransientError("busy"), TransientError("busy")]
 
-    def flaky(self: PanoplyClient, message: bytes, encoded: bytes) -> None:
+    def flaky(self: PanoplyClient, message: memoryview, encoded: memoryview) -> None:
         if failures:
             raise failures.pop()
         send(self, message, encoded)
@@ -180,8 +180,8 @@ def test_a_message_that_is_refused_for_good_has_nothing_doubled(
 ) -> None:
     send = PanoplyClient.send
 
-    def strict(self: PanoplyClient, message: bytes, encoded: bytes) -> None:
-        if b'"n": 7,' in message:
+    def strict(self: PanoplyClient, message: memoryview, encoded: memoryview) -> None:
+        if b'"n": 7,' in bytes(message):
             raise MessageRefused("no")
         send(self, message, encoded)
 
