@@ -196,7 +196,9 @@ def test_rows_that_were_received_are_handed_out_at_a_stop(
 def test_abort_ends_the_monitor(server: TableServer, client: KineticaClient, table: str) -> None:
     log = Log()
     options = Callback.InsertDecodedOptions(Callback.InsertDecodedOptions.DecodeFailureMode.ABORT)
-    monitor = TableMonitor(server.url, table, [Callback(Kinds.INSERT_DECODED, log("row"), log("error"), options)])
+    monitor = TableMonitor(
+        server.url, table, [Callback(Kinds.INSERT_DECODED, log("row"), log("error"), options)]
+    )
     monitor.start_monitor()
     client.insert_records(table, [frame(1)])
     assert log.next() == ("row", {"id": 1, "s": None})
