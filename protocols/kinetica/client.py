@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from protocols.closing import Closing
 from protocols.kinetica import wire
 from protocols.kinetica.errors import (
     KineticaError,
@@ -77,7 +78,7 @@ class TableMonitor(NamedTuple):
     event: str
 
 
-class KineticaClient:
+class KineticaClient(Closing):
     """A client of one Kinetica cluster, or of a ring of them, for use from any number of threads.
 
     Args:
@@ -112,12 +113,6 @@ class KineticaClient:
 
     def __repr__(self) -> str:
         return f"KineticaClient({list(self._ring.urls)!r})"
-
-    def __enter__(self) -> KineticaClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """Close the idle connections."""

@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from datetime import date
-from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 import orjson
@@ -23,6 +22,7 @@ import orjson
 from protocols.accumulator import Limits
 from protocols.batching import Closed, DeliveryEvent, EventKind
 from protocols.checks import check_callable, check_number, check_timeout, check_type
+from protocols.closing import Closing
 from protocols.exits import EXIT_TIMEOUT
 from protocols.kronos import resume, tracing, wire
 from protocols.kronos.errors import EventsRefused, ServerUnavailable
@@ -43,7 +43,7 @@ Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
 
-class KronosClient:
+class KronosClient(Closing):
     """A client of one server; several threads may use it at once, and a process forked from its own too.
 
     Args:
@@ -100,14 +100,6 @@ class KronosClient:
 
     def __repr__(self) -> str:
         return f"KronosClient({self._connection.url!r}, namespace={self._namespace!r})"
-
-    def __enter__(self) -> KronosClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self, timeout: float = 30.0) -> None:
         """Flush, then end; what is not delivered `timeout` seconds later is given up. Raises as :meth:`flush`."""

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -19,6 +18,7 @@ from protocols.accumulator import Accumulator, BatchingError, Chunk, Limits
 from protocols.backoff import Backoff
 from protocols.batching import Batcher, Closed, DeliveryEvent, Rejection
 from protocols.checks import check_number, check_timeout, check_type
+from protocols.closing import Closing
 from protocols.exits import EXIT_TIMEOUT, AtExit, renew_after_fork
 from protocols.panoply import wire
 from protocols.panoply.client import PanoplyClient
@@ -77,7 +77,7 @@ class Answer:
         return self.body
 
 
-class SDK(Emitter):
+class SDK(Emitter, Closing):
     """Writes records to the tables of a Panoply data source. Thread-safe; a forked process has a buffer of its own.
 
     A record is with Panoply when :meth:`flush` has returned. At the interpreter's exit what is buffered is sent, for up
@@ -123,14 +123,6 @@ class SDK(Emitter):
 
     def __repr__(self) -> str:
         return f"SDK({self._client.host!r}, pending={self.pending})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def after_fork(self) -> None:
         """Begin anew with nothing buffered: the parent sends what it has."""

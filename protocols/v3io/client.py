@@ -11,13 +11,13 @@ Not here: scans, reading streams, listings, the names of the official client; se
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import orjson
 import requests
 
+from protocols.closing import Closing
 from protocols.retry_after import parse_retry_after
 from protocols.v3io import wire
 from protocols.v3io.burst import Burst
@@ -65,7 +65,7 @@ class StreamInfo(NamedTuple):
     retention_hours: int
 
 
-class V3ioClient:
+class V3ioClient(Closing):
     """A client of one server, for use from any number of threads.
 
     Args:
@@ -104,14 +104,6 @@ class V3ioClient:
 
     def __repr__(self) -> str:
         return f"V3ioClient({self._url!r})"
-
-    def __enter__(self) -> V3ioClient:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._burst.close()

@@ -16,6 +16,7 @@ from urllib.parse import quote, urlencode
 
 import orjson
 
+from protocols.checks import check_number, check_type
 from protocols.v3io import wire
 from protocols.v3io.errors import InvalidAttribute
 from protocols.v3io.official import outputs
@@ -307,17 +308,12 @@ def _directory(name: str, path: str) -> str:
 
 
 def _text(name: str, value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be text, not {type(value).__name__}")
-    return value
+    text: str = check_type(name, value, str)
+    return text
 
 
 def _integer(name: str, value: object, *, least: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
-    if not least <= value < 2**63:
-        raise ValueError(f"{name} must be at least {least}, and fit 64 bits, not {value!r:.80}")
-    return value
+    return int(check_number(name, check_type(name, value, int), least))
 
 
 def _attributes(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -348,9 +344,7 @@ def _record(number: int, record: Mapping[str, Any]) -> dict[str, Any]:
     if (info := record.get("client_info")) is not None:
         fields["ClientInfo"] = _base64(f"client_info of record {number}", info)
     if (shard := record.get("shard_id")) is not None:
-        if isinstance(shard, bool) or not isinstance(shard, int):
-            raise TypeError(f"shard_id of record {number} must be an integer, not {type(shard).__name__}")
-        fields["ShardId"] = shard
+        fields["ShardId"] = check_type(f"shard_id of record {number}", shard, int)
     if (key := record.get("partition_key")) is not None:
         fields["PartitionKey"] = _text(f"partition_key of record {number}", key)
     return fields

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any, Literal
 
+from protocols.closing import Closing
 from protocols.v3io.official.batch import Batch
 from protocols.v3io.official.cursor import Cursor
 from protocols.v3io.official.dataplane import Dataplane, Job
@@ -19,7 +19,7 @@ from protocols.v3io.official.stream import Stream
 TRANSPORT_KINDS = ("httpclient", "requests")
 
 
-class Client(Flat[Response]):
+class Client(Flat[Response], Closing):
     """A client of V3IO's data plane, for use from any number of threads; a context manager.
 
     Args:
@@ -87,14 +87,6 @@ class Client(Flat[Response]):
 
     def __repr__(self) -> str:
         return f"Client({self._plane.url!r})"
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def create_batch(self) -> Batch:
         """A batch of its own."""

@@ -13,18 +13,17 @@ import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, BinaryIO, Literal, TypeVar
+from typing import Any, BinaryIO, Literal
 
 import requests
 
+from protocols.checks import check_number, check_timeout, check_type
 from protocols.retry_after import parse_retry_after
 from protocols.v3io.connection import Connection, check_access_key
 from protocols.v3io.errors import TRANSIENT_STATUSES, ConnectionFailed, NotConnected
 from protocols.v3io.official.calls import Call
 from protocols.v3io.official.response import Allowed, Response
 from protocols.v3io.wire import SESSION_HEADER
-
-T = TypeVar("T")
 
 DEFAULT_CONNECTIONS = 8
 #: Seconds to connect, and then to wait for each part of a reply; that of the official package.
@@ -55,31 +54,27 @@ class Dataplane:
         retry_intervals: Sequence[float] | None = None,
         verify: Literal[True] | str = True,
     ) -> None:
-        key = _checked("access_key", access_key, str) or os.environ.get("V3IO_ACCESS_KEY")
+        key = _optional("access_key", access_key) or os.environ.get("V3IO_ACCESS_KEY")
         if not key:
             raise ValueError(
                 "Access key must be provided in Client() arguments or in the V3IO_ACCESS_KEY environment variable"
             )
-        self.connections = DEFAULT_CONNECTIONS if max_connections is None else max_connections
-        if isinstance(self.connections, bool) or not isinstance(self.connections, int):
-            raise TypeError(f"max_connections must be an integer, not {max_connections!r:.80}")
-        if self.connections < 1:
-            raise ValueError(f"max_connections must be at least 1, not {max_connections}")
+        self.connections: int = DEFAULT_CONNECTIONS
+        if max_connections is not None:
+            self.connections = check_type("max_connections", max_connections, int)
+            check_number("max_connections", max_connections, 1)
         if not (verify is True or isinstance(verify, str | os.PathLike)):
             raise TypeError("verify must be True or the path of a file of trusted certificates")
         pauses = DEFAULT_RETRY_INTERVALS if retry_intervals is None else retry_intervals
         if not isinstance(pauses, Sequence) or isinstance(pauses, str):
             raise TypeError(f"retry_intervals must be a list of seconds, not {pauses!r:.80}")
-        self._pauses = tuple(_seconds("each of retry_intervals", pause) for pause in pauses)
+        self._pauses = tuple(check_number("each of retry_intervals", pause) for pause in pauses)
         self._logger = _logger(logger, logger_verbosity)
         self._logs_requests = _verbosity("transport_verbosity", transport_verbosity) == "DEBUG"
-        seconds = DEFAULT_TIMEOUT if timeout is None else _seconds("timeout", timeout)
-        if not seconds:
-            raise ValueError("timeout must be more than 0 seconds")
         self._connection = Connection(
             _endpoint(endpoint),
             key,
-            timeout=seconds,
+            timeout=check_timeout(DEFAULT_TIMEOUT if timeout is None else timeout),
             connections=self.connections,
             verify=True if verify is True else os.fspath(verify),
         )
@@ -93,7 +88,7 @@ class Dataplane:
     def check(self, access_key: str | None, transport_actions: object) -> None:
         """Check what every call can be given. Raises ``RuntimeError`` on a closed client."""
         self._connection.check_open()
-        check_access_key(_checked("access_key", access_key, str) or None)
+        check_access_key(_optional("access_key", access_key) or None)
         if transport_actions is not None:
             raise ValueError("transport_actions is not supported: collect calls with client.create_batch()")
 
@@ -162,7 +157,7 @@ def _rewinder(body: bytes | BinaryIO | None) -> Callable[[], object] | None:
 
 
 def _endpoint(endpoint: str | None) -> str:
-    url = _checked("endpoint", endpoint, str) or os.environ.get("V3IO_API")
+    url = _optional("endpoint", endpoint) or os.environ.get("V3IO_API")
     if not url:
         raise RuntimeError("Endpoints must be passed to context or specified in V3IO_API")
     return url if "://" in url else f"http://{url}"
@@ -187,15 +182,7 @@ def _verbosity(name: str, value: str) -> str:
     return value.upper()
 
 
-def _seconds(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
-    if not 0 <= value < 86_400:
-        raise ValueError(f"{name} must be from 0 to a day, in seconds, not {value}")
-    return float(value)
-
-
-def _checked(name: str, value: Any, kind: type[T]) -> T | None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} must be {kind.__name__}, not {type(value).__name__}")
+def _optional(name: str, value: str | None) -> str | None:
+    if value is not None:
+        check_type(name, value, str)
     return value

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from protocols.v3io.official import calls
-from protocols.v3io.official.calls import Body
 from protocols.v3io.official.model import Model, R
+from protocols.v3io.official.objects import Container, Object
 from protocols.v3io.official.response import Allowed
 from protocols.v3io.official.stream import Stream
 
@@ -18,74 +18,16 @@ from protocols.v3io.official.stream import Stream
 class Flat(Model[R]):
     """Calls on a client, or a batch, itself."""
 
+    get_object = Object.get
+    put_object = Object.put
+    delete_object = delete_item = Object.delete
+    get_container_contents = Container.list
+
     def get_containers(
         self, access_key: str | None = None, raise_for_status: Allowed = None, transport_actions: None = None
     ) -> R:
         """List the containers: ``output.containers``, each with name, creation_date and identifier."""
         return self._do(calls.get_containers(), access_key, raise_for_status, transport_actions)
-
-    def get_container_contents(
-        self,
-        container: str,
-        path: str,
-        access_key: str | None = None,
-        raise_for_status: Allowed = None,
-        transport_actions: None = None,
-        get_all_attributes: bool | None = None,
-        directories_only: bool | None = None,
-        limit: int | None = None,
-        marker: str | None = None,
-    ) -> R:
-        """As ``container.list``."""
-        call = calls.list_directory(
-            container,
-            path,
-            get_all_attributes=get_all_attributes,
-            directories_only=directories_only,
-            limit=limit,
-            marker=marker,
-        )
-        return self._do(call, access_key, raise_for_status, transport_actions)
-
-    def get_object(
-        self,
-        container: str,
-        path: str,
-        access_key: str | None = None,
-        raise_for_status: Allowed = None,
-        transport_actions: None = None,
-        offset: int | None = None,
-        num_bytes: int | None = None,
-    ) -> R:
-        """As ``object.get``."""
-        call = calls.get_object(container, path, offset, num_bytes)
-        return self._do(call, access_key, raise_for_status, transport_actions)
-
-    def put_object(
-        self,
-        container: str,
-        path: str,
-        access_key: str | None = None,
-        raise_for_status: Allowed = None,
-        transport_actions: None = None,
-        body: Body = None,
-        append: bool | None = None,
-    ) -> R:
-        """As ``object.put``."""
-        call = calls.put_object(container, path, body, append)
-        return self._do(call, access_key, raise_for_status, transport_actions)
-
-    def delete_object(
-        self,
-        container: str,
-        path: str,
-        access_key: str | None = None,
-        raise_for_status: Allowed = None,
-        transport_actions: None = None,
-    ) -> R:
-        """As ``object.delete``."""
-        call = calls.delete_object(container, path)
-        return self._do(call, access_key, raise_for_status, transport_actions)
 
     def put_item(
         self,
@@ -173,17 +115,6 @@ class Flat(Model[R]):
             sort_key_range_end=sort_key_range_end,
         )
         return self._do(call, access_key, raise_for_status, transport_actions)
-
-    def delete_item(
-        self,
-        container: str,
-        path: str,
-        access_key: str | None = None,
-        raise_for_status: Allowed = None,
-        transport_actions: None = None,
-    ) -> R:
-        """As ``kv.delete``."""
-        return self.delete_object(container, path, access_key, raise_for_status, transport_actions)
 
     def create_schema(
         self,

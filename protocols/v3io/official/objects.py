@@ -1,4 +1,7 @@
-"""Calls to objects, ``client.object``, and to containers, ``client.container``; see ``model.py``."""
+"""Calls to objects, ``client.object``, and to containers, ``client.container``; see ``model.py``.
+
+Those with `self` of any model are flat calls as well, under other names.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,7 @@ class Object(Model[R]):
         return self._do(call, access_key, raise_for_status, transport_actions)
 
     def get(
-        self,
+        self: Model[R],
         container: str,
         path: str,
         access_key: str | None = None,
@@ -38,7 +41,7 @@ class Object(Model[R]):
         return self._do(call, access_key, raise_for_status, transport_actions)
 
     def put(
-        self,
+        self: Model[R],
         container: str,
         path: str,
         access_key: str | None = None,
@@ -57,7 +60,7 @@ class Object(Model[R]):
         return self._do(call, access_key, raise_for_status, transport_actions)
 
     def delete(
-        self,
+        self: Model[R],
         container: str,
         path: str,
         access_key: str | None = None,
@@ -73,7 +76,7 @@ class Container(Model[R]):
     """Containers: what is in their directories."""
 
     def list(
-        self,
+        self: Model[R],
         container: str,
         path: str,
         access_key: str | None = None,

@@ -12,6 +12,8 @@ import pytest
 
 from protocols.kinetica.server import TableServer
 
+from .scripted import Server
+
 _numbers = itertools.count()
 
 
@@ -42,3 +44,17 @@ def make_table(db: gpudb.GPUdb) -> Callable[..., Any]:
         return gpudb.GPUdbTable([list(column) for column in columns], f"ki_home.t{next(_numbers)}", db=db)
 
     return make
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[[], Server]]:
+    """Makes servers that answer as they are told to."""
+    made: list[Server] = []
+
+    def make() -> Server:
+        made.append(Server())
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()

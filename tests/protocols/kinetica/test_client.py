@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import base64
 import inspect
-import json
 import logging
 import pickle
-import socket
 import ssl
-import struct
-import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +19,8 @@ from protocols.kinetica.client import KineticaClient, MonitorInfo, TableMonitor
 from protocols.kinetica.errors import (
     AuthenticationFailed,
     CertificateRejected,
-    ConnectionFailed,
     KineticaError,
     MonitorsDisabled,
-    OutcomeUnknown,
     RequestRefused,
     ServerUnavailable,
     TableNotFound,
@@ -37,129 +29,18 @@ from protocols.kinetica.errors import (
 from protocols.kinetica.types import TableType
 from tests.certificates import self_signed
 
+from .scripted import RUNNING, Server
+
 TYPE = TableType.parse(
     '{"type":"record","name":"type_name","fields":[{"name":"id","type":"int"},{"name":"d","type":["string","null"]}]}',
     {"id": ["primary_key"], "d": ["date", "nullable"]},
 )
-RUNNING = json.dumps({"status": "running"})
 SECRET = "s3cr3t/p@ss"
-
-Answer = Callable[[dict[str, Any]], dict[str, Any]]
-
-
-class Refusal(Exception):
-    """An ordinary error envelope."""
-
-
-class Server(ThreadingHTTPServer):
-    """Answers endpoints by `answers`, or misbehaves by `faults`; remembers what it was asked."""
-
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server_port}"
-        self.requests: list[tuple[str, dict[str, Any]]] = []
-        self.headers: list[dict[str, str]] = []
-        self.connections = 0
-        self.faults: dict[str, str] = {}
-        self.release = threading.Event()
-        self.answers: dict[str, Answer] = {
-            "/show/system/status": lambda _: {"status_map": {"system": RUNNING}},
-            "/has/table": lambda request: {"table_exists": request["table_name"] == "t"},
-        }
-        threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-
-    def asked(self, endpoint: str) -> int:
-        return sum(path == endpoint for path, _ in self.requests)
-
-    def stop(self) -> None:
-        self.release.set()
-        self.shutdown()
-        self.server_close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Clients hang up on purpose here."""
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    wbufsize = -1
-    server: Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.connections += 1
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
-
-    def do_POST(self) -> None:
-        server = self.server
-        endpoint = wire.ENDPOINTS[self.path.removeprefix("/gpudb-0")]
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        request = wire.decode(endpoint.request, body)
-        server.headers.append(dict(self.headers))
-        server.requests.append((endpoint.path, request))
-        fault = server.faults.get(endpoint.path, "")
-        if fault == "hang":
-            server.release.wait(20)
-            self.close_connection = True
-        elif fault == "reset":
-            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            self.connection.close()
-            self.close_connection = True
-        elif fault == "garbage":
-            self.reply(200, b"<html>welcome</html>")
-        elif fault.isdigit():
-            self.reply(int(fault), b"<html>an error page</html>")
-        elif fault:
-            self.reply(400, wire.encode_error(fault, wire.BINARY))
-        else:
-            try:
-                answer = server.answers[endpoint.path](request)
-            except Refusal as refusal:
-                self.reply(400, wire.encode_error(str(refusal), wire.BINARY))
-                return
-            empty = {
-                field["name"]: EMPTY[
-                    field["type"] if isinstance(field["type"], str) else field["type"]["type"]
-                ]
-                for field in endpoint.response["fields"]
-            }
-            self.reply(200, wire.encode_ok(endpoint, {**empty, **answer}, wire.BINARY))
-
-    def reply(self, status: int, body: bytes) -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header(wire.TIME_HEADER, "0.001")
-        self.end_headers()
-        self.wfile.write(body)
-        self.wfile.flush()
-
-
-EMPTY: dict[str, Any] = {
-    "string": "", "bytes": b"", "int": 0, "long": 0, "double": 0.0, "boolean": False, "array": [], "map": {}
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> None:
     """Leaves the log on, which the directory's fixture of this name turns off: these tests read it."""
-
-
-@pytest.fixture
-def make_server() -> Iterator[Callable[[], Server]]:
-    made: list[Server] = []
-
-    def make() -> Server:
-        made.append(Server())
-        return made[-1]
-
-    yield make
-    for server in made:
-        server.stop()
 
 
 @pytest.fixture
@@ -486,146 +367,6 @@ def test_the_environment_brings_no_proxy(
         monkeypatch.delenv(name, raising=False)
     with KineticaClient(server.url, timeout=5) as client:
         assert client.has_table("t")
-
-
-# ---- failure and failover
-
-#: A fault, and what the error says of it.
-FAULTS = {
-    "hang": "no answer within 0.3 s",
-    "reset": "connection lost",
-    "502": "HTTP 502",
-    "500": "HTTP 500",
-    "404": "HTTP 404",
-    "garbage": "not Kinetica's",
-    "Kinetica is exiting": "Kinetica is exiting",
-    "Unavailable: Draining HA queue": "Draining HA queue",
-}
-UNREACHABLE = ("hang", "reset")
-PHRASES = tuple(FAULTS)[-2:]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_single_cluster_that_fails(server: Server, fault: str) -> None:
-    server.faults["/has/table"] = fault
-    server.answers["/insert/records"] = lambda _: {}
-    server.faults["/insert/records"] = fault
-    expected = ConnectionFailed if fault in UNREACHABLE else ServerUnavailable
-    with KineticaClient(server.url, timeout=0.3) as client:
-        with pytest.raises(KineticaError, match=FAULTS[fault]) as caught:
-            client.has_table("t")
-        assert type(caught.value) is expected
-        assert caught.value.retryable
-        assert f"{server.url}: " in str(caught.value)
-        with pytest.raises(OutcomeUnknown, match=f"may have been applied.*{FAULTS[fault]}") as unknown:
-            client.insert_records("t", [b"x"])
-        assert not unknown.value.retryable
-        server.faults.clear()
-        assert client.has_table("t")
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_read_goes_to_the_next_cluster_and_stays_there(
-    make_server: Callable[[], Server], fault: str
-) -> None:
-    first, second = make_server(), make_server()
-    first.faults["/has/table"] = fault
-    with KineticaClient([first.url, second.url], timeout=0.3) as client:
-        assert client.has_table("t")
-        assert client.url == second.url
-        assert client.has_table("t")
-    assert first.asked("/has/table") == 1
-    assert [path for path, _ in second.requests] == ["/show/system/status", "/has/table", "/has/table"]
-
-
-@pytest.mark.parametrize("fault", FAULTS)
-def test_a_change_is_never_sent_twice(make_server: Callable[[], Server], fault: str) -> None:
-    first, second = make_server(), make_server()
-    for server in (first, second):
-        server.answers["/insert/records"] = lambda _: {"count_inserted": 1}
-    first.faults["/insert/records"] = fault
-    with KineticaClient([first.url, second.url], timeout=0.3) as client:
-        with pytest.raises(OutcomeUnknown):
-            client.insert_records("t", [b"x"])
-        assert (first.asked("/insert/records"), second.asked("/insert/records")) == (1, 0)
-        # The caller, who has looked, is not sent to the faulty one again.
-        assert client.insert_records("t", [b"x"]) == (1, 0)
-    assert (first.asked("/insert/records"), second.asked("/insert/records")) == (1, 1)
-
-
-def test_a_change_that_never_left_is_sent_to_the_next_cluster(server: Server, dead_url: str) -> None:
-    server.answers["/insert/records"] = lambda _: {"count_inserted": 1}
-    with KineticaClient([dead_url, server.url], timeout=5) as client:
-        assert client.insert_records("t", [b"x"]) == (1, 0)
-        assert client.url == server.url
-        assert client.insert_records("t", [b"x"]) == (1, 0)
-    assert server.asked("/show/system/status") == 1
-    assert server.asked("/insert/records") == 2
-
-
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        ({"system": '{"status":"stopped"}'}, "system stopped"),
-        ({"system": RUNNING, "ha_status": '{"drained":"draining"}'}, "drain draining"),
-        ({}, "no system status"),
-    ],
-)
-def test_a_cluster_that_is_not_usable_is_passed_over(
-    make_server: Callable[[], Server], dead_url: str, status: dict[str, str], reason: str
-) -> None:
-    unusable, good = make_server(), make_server()
-    unusable.answers["/show/system/status"] = lambda _: {"status_map": status}
-    with KineticaClient([dead_url, unusable.url, good.url], timeout=5) as client:
-        assert client.has_table("t")
-        assert client.url == good.url
-    with (
-        KineticaClient([dead_url, unusable.url], timeout=5) as client,
-        pytest.raises(ServerUnavailable, match=reason),
-    ):
-        client.insert_records("t", [b"x"])  # not OutcomeUnknown: it was sent to nobody
-    assert unusable.asked("/has/table") == unusable.asked("/insert/records") == 0
-
-
-def test_the_ring_goes_round(make_server: Callable[[], Server]) -> None:
-    first, second = make_server(), make_server()
-    with KineticaClient([first.url, second.url], timeout=5) as client:
-        for failing, working in ((first, second), (second, first)):
-            failing.faults["/has/table"] = "503"
-            working.faults.clear()
-            assert client.has_table("t")
-            assert client.url == working.url
-
-
-def test_when_all_fail_the_error_names_each_and_why(server: Server, dead_url: str) -> None:
-    server.faults["/has/table"] = "503"
-    secretive = dead_url.replace("//", "//ann:s3cr3t@")
-    with KineticaClient([secretive, server.url], timeout=5) as client:
-        with pytest.raises(ServerUnavailable, match="every cluster") as caught:
-            client.has_table("t")
-        text = str(caught.value)
-        assert f"{dead_url}: Connection refused" in text
-        assert f"{server.url}: HTTP 503" in text
-        assert "s3cr3t" not in text
-        assert "\n" not in text
-    with KineticaClient(dead_url) as client, pytest.raises(ConnectionFailed, match="the only cluster"):
-        client.clear_table("t")  # provably not applied, so not OutcomeUnknown
-
-
-def test_wrong_credentials_are_not_tried_elsewhere(make_server: Callable[[], Server]) -> None:
-    first, second = make_server(), make_server()
-    first.faults["/has/table"] = "401"
-    with KineticaClient([first.url, second.url], timeout=5) as client, pytest.raises(AuthenticationFailed):
-        client.has_table("t")
-    assert second.requests == []
-
-
-def test_a_hung_cluster_costs_no_more_than_the_timeout(server: Server) -> None:
-    server.faults["/has/table"] = "hang"
-    started = time.monotonic()
-    with KineticaClient(server.url, timeout=0.3) as client, pytest.raises(ConnectionFailed):
-        client.has_table("t")
-    assert 0.25 < time.monotonic() - started < 3
 
 
 # ---- errors
