@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from actors.batch import Batch
+from actors.backoff import Backoff
+from actors.batch import Batch, Rejected
 from actors.block import Block, BlockId
 from actors.codec.decoder import Decoder
 from actors.monitor.kinetica import block_schema
+from actors.writer.sender import Sender
 from actors.writer.sinks import make_sink
 from actors.writer.sinks.base import PartlySent
 from actors.writer.sinks.custom import NoSuchSink
 from actors.writer.sinks.python import REFUSED_IN_A_ROW, CallbackRefused, PythonSink, make_calls
 from cluster.config import ConfigError, parse
 from cluster.plan import decoder_specs, writer_specs
+from protocols.kinetica.client import KineticaClient
+from protocols.kinetica.server import TableServer
 from protocols.kinetica.types import Column, TableType
+from tests.inprocess import make_monitor
 
 MODULE = """
 seen, errors, failing = [], [], {}
@@ -37,6 +44,10 @@ def batch(value):
     seen.append(value.num_rows)
     if failing.get("batch"): raise failing["batch"]
 def batch_and_origins(value, origins): seen.append(origins.to_pylist())
+def no_seven(value):
+    ids = value.column("id").to_pylist()
+    if 7 in ids: raise ValueError("seven")
+    seen.append(ids)
 def any_value(value): seen.append(value)
 def error(text): errors.append(text)
 def nothing(): pass
@@ -232,3 +243,81 @@ def test_faults_of_the_file(callbacks: str, table: str, message: str) -> None:
     )
     with pytest.raises(ConfigError, match=message):
         parse(text, "f.yaml", {})
+
+
+def through_sender(made: PythonSink, given: Batch) -> list[Rejected]:
+    """Deliver with the real sender; returns what becomes dead letters."""
+
+    async def main() -> list[Rejected]:
+        sender = Sender(made, Backoff(0.001, 0.002))
+        try:
+            async with asyncio.timeout(60):
+                progress = sender.deliver([given], sender.encode([given]), lambda: None)
+                return [reject async for _, found in progress for reject in found]
+        finally:
+            await sender.close()
+
+    return asyncio.run(main())
+
+
+class Once(ConnectionError):
+    """Fails once: whoever looks at it as text, as a report does, mends it."""
+
+    def __init__(self, failing: dict[Any, Exception], key: int) -> None:
+        super().__init__("away")
+        self._mend = lambda: failing.pop(key, None)
+
+    def __str__(self) -> str:
+        self._mend()
+        return "away"
+
+
+def test_a_sender_gives_each_row_once_and_keeps_the_refused_ones(module: Any) -> None:
+    module.failing[3] = ValueError("bad")
+    module.failing[5] = Once(module.failing, 5)
+    rejects = through_sender(sink(insert_decoded="mycalls:row"), batch(list(range(8))))
+    assert [reject.offset for reject in rejects] == [13]
+    assert [row["id"] for row in module.seen] == [0, 1, 2, 3, 4, 5, 5, 6, 7]
+
+
+def test_a_sender_halves_a_batch_that_is_refused(module: Any) -> None:
+    rejects = through_sender(sink(insert_batch="mycalls:no_seven"), batch([6, 7, 8, 9]))
+    assert [(reject.offset, reject.reason) for reject in rejects] == [(11, "seven")]
+    assert module.seen == [[6], [8, 9]]
+
+
+def test_the_whole_way_from_a_table_without_ray(module: Any, tmp_path: Path) -> None:
+    """The real monitor with its spool, decoder and writer, the embedded server, and functions at the end."""
+    table_type = TableType((Column("id", "long"),))
+    kinds = ("insert_decoded", "deleted", "table_altered")
+    sink = {"python": {"callbacks": {kind: {"call": "mycalls:any_value"} for kind in kinds}}}
+    with TableServer(port=0, monitor_port=0) as server, KineticaClient(server.url) as client:
+        client.create_table("ki_home.t", client.create_type(table_type))
+        monitor, transport = make_monitor(
+            "ki_home.t", server.url, "", tmp_path / "spool", sink, events=("insert", "delete")
+        )
+        monitor.start()
+        try:
+            wait(lambda: monitor.status()["state"] == "receiving")
+            client.insert_records("ki_home.t", [b"\x02", b"\x04"])
+            wait(lambda: len(module.seen) == 2)
+            client.delete_records("ki_home.t", ["id > 0"])
+            wait(lambda: len(module.seen) == 3)
+            client.alter_table("ki_home.t", "add_column", "n", options={"column_type": "int"})
+            wait(lambda: len(module.seen) == 4)
+        finally:
+            monitor.stop()
+            transport.close()
+    assert module.seen == [
+        {"id": 1},
+        {"id": 2},
+        2,
+        "Table ki_home.t was altered: added n int",
+    ]
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
