@@ -70,10 +70,10 @@ async def _make(pipeline: str, settings: dict[str, Any]) -> Writer:
 
 
 def make_monitor(
-    table: str, kinetica: str, kronos: str, spool: Path, **changes: Any
+    table: str, kinetica: str, kronos: str, spool: Path, sink: dict[str, Any] | None = None, **changes: Any
 ) -> tuple[Monitor, InProcessTransport]:
-    """The monitor of `table` with one sink, small blocks and short waits."""
-    transport = InProcessTransport("p", {"events": {"kronos": {"url": kronos}}})
+    """The monitor of `table` with one sink, by default that of Kronos, small blocks and short waits."""
+    transport = InProcessTransport("p", {"events": sink or {"kronos": {"url": kronos}}})
     values: dict[str, Any] = {
         "pipeline": "p",
         "table": table,

@@ -96,11 +96,18 @@ class Follower:
                     if isinstance(error, TableGone):
                         raise
                     stream = self._again(error)
+            if (
+                self._held is not None
+            ):  # stopped while the server was away: of what type rows are, nobody can tell
+                self._caller.handle(self._held.confirmed(self._held.end))
         except TableGone as error:
             why = "" if isinstance(error.__cause__, TableNotFound) else f": {error}"
             self._caller.dropped(f"Table {self._table} does not exist anymore{why}")
         except Aborted as error:
             self._log.error("%s: aborted: %s", self._table, error)
+        except Exception as error:  # a defect of ours, of which nobody would hear otherwise
+            self._log.exception("%s: the monitor has failed", self._table)
+            self._caller.problem(f"{self._table}: the monitor has failed, and ends: {error!r}")
 
     def _again(self, lost: SourceLost) -> Stream | None:
         """Open the stream again, for as long as it takes; None if stopped meanwhile."""

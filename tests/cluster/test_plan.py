@@ -132,6 +132,7 @@ def test_every_kind_of_sink_is_made_from_its_settings(tmp_path: Path) -> None:
         "parquet": f"path: {tmp_path}",
         "console": "",
         "v3io": 'url: "http://127.0.0.1:8081", container: users, kv: {path: t, key: id}',
+        "python": 'callbacks: {deleted: "builtins:print"}',
     }
     assert set(kinds) == set(SINKS) == set(Sink.model_fields) - {"custom"}
     lines = "".join(f"  {kind}: {{{kind}: {{{values}}}}}\n" for kind, values in kinds.items())

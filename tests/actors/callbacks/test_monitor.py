@@ -203,7 +203,7 @@ def test_abort_ends_the_monitor(server: TableServer, client: KineticaClient, tab
     client.insert_records(table, [frame(1)])
     assert log.next() == ("row", {"id": 1, "s": None})
     (topic,) = [each.topic_id for each in client.show_table_monitors() if each.table == table]
-    server._publisher.publish(topic, [frame(2), b"\xff", frame(3)])  # what no server sends
+    server._publisher.publish([(topic, [frame(2), b"\xff", frame(3)])])  # what no server sends
     assert log.next() == ("row", {"id": 2, "s": None})
     assert "a record did not decode: not a row of this table type" in log.next()[1]
     assert monitor.wait(DEADLINE)
