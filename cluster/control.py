@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from actors.errors import ActorError
-from actors.names import NAMESPACE, monitor_name, standby_name, supervisor_name
+from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
@@ -202,18 +202,18 @@ def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_T
 def ask_monitor(
     pipeline: str, table: str, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT
 ) -> Any:
-    """Call a method of the monitor of `table`, whichever of its two places it is in.
+    """Call a method about `table` of its monitor, whichever actor that is in.
 
-    Raises :class:`NotReady` when it is away, busy or cannot do it.
+    Raises :class:`NoSuchPipeline`, and :class:`NotReady` when the monitor is away, busy or cannot do it.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-    why = ""
-    for name in (monitor_name(pipeline, table), standby_name(pipeline, table)):
+    why = ""  # the first actor's, which is the monitor's as far as is known
+    for name in ask(find(pipeline), "actors_of", table):
         try:
             monitor = ray.get_actor(name, NAMESPACE)
-            return ray.get(getattr(monitor, method).remote(*arguments), timeout=timeout)
+            return ray.get(getattr(monitor, method).remote(table, *arguments), timeout=timeout)
         except RayTaskError as error:
             cause = getattr(error, "cause", None)
             if not isinstance(cause, (ActorError, TimeoutError)):

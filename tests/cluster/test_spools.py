@@ -16,4 +16,7 @@ def test_a_copy_is_not_taken_for_a_spool_that_nobody_has(tmp_path: Path) -> None
         spool.close()
     Standing(owner=True, term=2).write(tmp_path / "p" / "t~standby")
     Standing(owner=False, term=2).write(tmp_path / "p" / "t")
-    assert [found.table for found in search(str(tmp_path), "p")] == ["t~standby", "u"]
+    assert [(found.home, found.table) for found in search(str(tmp_path), "p")] == [
+        ("t~standby", "t"),
+        ("u", "u"),
+    ]
