@@ -335,7 +335,7 @@ class PipelineConfig(Section):
     sinks: Annotated[dict[Name, Sink], NotEmpty] = Field(
         description="Where events go: a name of your choice for each."
     )
-    monitors_per_actor: Annotated[Count, Field(le=500)] = Field(
+    monitors_per_actor: Annotated[Count, Field(le=100)] = Field(
         default=1,
         description="Small tables that share one process and one spool, at most; each keeps its own monitor. For "
         "tables that have no spool yet: docs/tables.md.",

@@ -134,7 +134,9 @@ def wait_ready(
     """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
+        asked = time.monotonic()
         status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
+        pause = max(0.1, time.monotonic() - asked)  # it has better things to do than to tell of many tables
         if progress is not None:
             progress(status)
         decoders = status["decoders"]
@@ -143,7 +145,7 @@ def wait_ready(
         sinks = all(sink["state"] == "up" for sink in status["sinks"])
         if tables and sinks and decoders["running"] >= decoders["wanted"]:
             return True
-        time.sleep(0.1)
+        time.sleep(pause)
     return False
 
 

@@ -6,6 +6,7 @@ and tells what came of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,6 +17,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
+
+#: Members of one actor up to which each is looked at so often; of more, each is looked at less often.
+PING_TOGETHER = 10
 
 #: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
 #: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
@@ -111,7 +115,9 @@ class Fleet:
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
         todo: list[Action] = []
+        together = Counter(member.spec.actor for member in self.members.values())
         for member in self.members.values():
+            pause = PING_INTERVAL * max(1.0, together[member.spec.actor] / PING_TOGETHER)
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
                 member.state, member.asked_at = MemberState.STARTING, now
                 todo.append(Start(member.spec))
@@ -126,7 +132,7 @@ class Fleet:
                 ):
                     member.looked_at = now
                     todo.append(Look(member.spec.name))
-            elif member.state is MemberState.UP and now >= member.answered_at + PING_INTERVAL:
+            elif member.state is MemberState.UP and now >= member.answered_at + pause:
                 member.asked_at = now
                 todo.append(Ping(member.spec.name))
         return todo
