@@ -160,7 +160,8 @@ class Keeper:
         self._homes = assign_homes(self._config, self._hosts.known_homes())
         self._homes_known = True
         for spec in monitor_specs(self._config, self._homes):
-            self._fleet.members[spec.name].spec = spec
+            if (member := self._fleet.members.get(spec.name)) is not None:
+                member.spec = spec
         self._arrange()
         self._save()
 

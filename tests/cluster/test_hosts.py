@@ -129,6 +129,26 @@ def test_a_restarted_supervisor_knows_what_the_one_before_knew() -> None:
     assert Hosts.recall({}).homes == {}
 
 
+def test_tables_that_share_a_home_move_together_and_are_orphans_each_for_itself() -> None:
+    hosts = searched("a", "b")
+    wanted = {("shared~1", "t"), ("shared~1", "u"), ("shared~2", "v")}
+    assert [hosts.place(home, "t", 0.0) for home in ("shared~1", "shared~2", "shared~1")] == ["a", "b", "a"]
+    for number, table in enumerate("tu", 1):
+        assert hosts.answered("shared~1", table, answer(100 * number, number))
+    assert hosts.known_homes() == {"t": "shared~1", "u": "shared~1"}
+    assert hosts.orphans(wanted) == {}
+    assert set(hosts.orphans(wanted - {("shared~1", "u")})) == {("a", "shared~1", "u")}
+    hosts.look([node("b")], 1.0)
+    assert hosts.place("shared~1", "t", GONE) == "b"
+    for number, table in enumerate("tu", 1):
+        assert hosts.predecessor("shared~1", table) == Predecessor(
+            "a", 100 * number, number / 10, (f"topic {100 * number}",)
+        )
+    assert hosts.predecessor("shared~2", "v") is None
+    assert set(hosts.orphans(wanted)) == {("a", "shared~1", "t"), ("a", "shared~1", "u")}
+    assert Hosts.recall(json.loads(json.dumps(hosts.dump()))).left == hosts.left
+
+
 class HostsUnderFire(RuleBasedStateMachine):
     """Hosts that come and go: every table has one home, and every other spool of it is an orphan or its own."""
 
