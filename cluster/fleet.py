@@ -18,6 +18,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
 
+#: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn.
+PINGS_PER_SECOND = 400
+
 #: Members of one actor up to which each is looked at so often; of more, each is looked at less often.
 PING_TOGETHER = 10
 
@@ -100,6 +103,8 @@ class Fleet:
         self._policy = policy or RestartPolicy()
         self._unresponsive = unresponsive
         self.members: dict[str, Member] = {}
+        #: Failures of actors that are wanted no more.
+        self._former = 0
         self.alerts: list[str] = []
 
     def want(self, specs: Iterable[ActorSpec]) -> None:
@@ -110,14 +115,16 @@ class Fleet:
 
     def unwant(self, name: str) -> None:
         """Forget an actor; ending it is the caller's work."""
-        self.members.pop(name, None)
+        if (member := self.members.pop(name, None)) is not None:
+            self._former += member.history.count
 
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
         todo: list[Action] = []
         together = Counter(member.spec.actor for member in self.members.values())
+        least = max(PING_INTERVAL, len(together) / PINGS_PER_SECOND)
         for member in self.members.values():
-            pause = PING_INTERVAL * max(1.0, together[member.spec.actor] / PING_TOGETHER)
+            interval = max(least, PING_INTERVAL * together[member.spec.actor] / PING_TOGETHER)
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
                 member.state, member.asked_at = MemberState.STARTING, now
                 todo.append(Start(member.spec))
@@ -132,7 +139,7 @@ class Fleet:
                 ):
                     member.looked_at = now
                     todo.append(Look(member.spec.name))
-            elif member.state is MemberState.UP and now >= member.answered_at + pause:
+            elif member.state is MemberState.UP and now >= member.answered_at + interval:
                 member.asked_at = now
                 todo.append(Ping(member.spec.name))
         return todo
@@ -194,4 +201,4 @@ class Fleet:
     @property
     def restarts(self) -> int:
         """Failures of all actors so far."""
-        return sum(member.history.count for member in self.members.values())
+        return self._former + sum(member.history.count for member in self.members.values())

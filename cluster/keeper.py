@@ -6,7 +6,6 @@ do. What people ask for is in ``supervisor.py``.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -20,13 +19,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.codec.actor import DecodeActor
 from actors.monitor.actor import MonitorActor
-from actors.names import NAMESPACE, drainer_name, monitor_name, standby_name
-from actors.ray_state import actor_info
+from actors.names import NAMESPACE, decoder_name, drainer_name, monitor_name, standby_name
+from actors.ray_state import actor_info, named_actors
 from actors.writer.actor import WriterActor
 from cluster import memory
 from cluster.config import PipelineConfig
 from cluster.fleet import Action, Fleet, Kill, Look, Ping, Start
 from cluster.hosts import Hosts, Wait
+from cluster.leaving import Leaving
 from cluster.pairs import PATIENCE, Pair
 from cluster.plan import (
     ActorSpec,
@@ -36,6 +36,7 @@ from cluster.plan import (
     standby_specs,
     writer_specs,
 )
+from cluster.pool import Pool
 from cluster.searches import Searches
 from cluster.sharing import assign_homes
 from cluster.spools import Place
@@ -76,7 +77,7 @@ class Keeper:
         if changed.get("from") == self._first:
             config = PipelineConfig.model_validate(changed["to"])
         self._config = config
-        self._decoders = int(remembered.get("decoders", config.decoders.min))
+        self._pool = Pool(config, remembered.get("decoders", {}))
         self._earlier_restarts = int(remembered.get("restarts", 0))
         self._hosts = Hosts.recall(remembered.get("hosts", {}))
         self._looked_at = 0.0
@@ -92,7 +93,8 @@ class Keeper:
         self._promotions: dict[Any, str] = {}
         self._lock = threading.RLock()
         self._changing = threading.Lock()
-        #: Member -> its actor, which others may share; and actor's name -> those that were created here.
+        self._leaving = Leaving(self._lock, self._tell_decoders)
+        #: Member -> its actor, which others may share; and actor's name -> those of monitors that were created here.
         self._handles: dict[str, Any] = {}
         self._created: dict[str, Any] = {}
         #: Member -> its incarnation, of monitors, standbys and drainers.
@@ -105,7 +107,11 @@ class Keeper:
         self._since = time.time()
         self._state = "running"
         self._rates = Rates()
+        #: What the status says of the page, and the port that it has or had.
+        self._page: dict[str, str | None] = {"url": None, "problem": None}
+        self._web_port: int | None = remembered.get("web_port")
         self._end_drainers()
+        self._find_leaving()
         self._pair_up(remembered.get("fronts", ()))
         self._save()
 
@@ -144,6 +150,8 @@ class Keeper:
             if self._fleet.restarts != restarts or self._unsaved:
                 self._save()
             self._rates.sample(self._fleet, time.monotonic())
+            if self._state == "running" and (step := self._pool.judge(self._fleet, time.monotonic())):
+                self._resize(step.size, "load", step.reason)
 
     def _watch_hosts(self, now: float) -> None:
         if now < self._looked_at + LOOK_INTERVAL:
@@ -190,11 +198,54 @@ class Keeper:
 
     def _end_drainers(self) -> None:
         """End those of an earlier life: what they had left to do is found anew."""
-        prefix = drainer_name(self._config.pipeline, "", "").removesuffix("/")
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
-                with contextlib.suppress(ValueError):
-                    ray.kill(ray.get_actor(actor["name"], NAMESPACE))
+        for handle in named_actors(drainer_name(self._config.pipeline, "", "").removesuffix("/")).values():
+            ray.kill(handle)
+
+    # -- decoders -----------------------------------------------------------------------------------------------
+
+    def _resize(self, size: int, by: str, reason: str) -> threading.Thread | None:
+        """Have `size` decoders; returns who waits until those that leave have finished what they have begun."""
+        before = self._pool.size
+        if size != before:
+            log.warning("decoders %d -> %d: %s", before, size, reason)
+        self._pool.resize(size, by, reason, time.monotonic())
+        self._save()
+        self._fleet.want(decoder_specs(self._config, size))
+        leaving = {}
+        for name in (decoder_name(self._config.pipeline, number) for number in range(size, before)):
+            self._fleet.unwant(name)
+            if (handle := self._handles.pop(name, None)) is not None:
+                leaving[name] = handle
+        if leaving:
+            return self._leaving.see_off(leaving)
+        self._tell_decoders()
+        return None
+
+    def _find_leaving(self) -> None:
+        """See off those that an earlier life had taken out of the pool."""
+        inside = {spec.name for spec in decoder_specs(self._config, self._pool.size)}
+        found = named_actors(decoder_name(self._config.pipeline, 0).removesuffix("0"))
+        leaving = {name: handle for name, handle in found.items() if name not in inside}
+        if leaving:
+            self._leaving.see_off(leaving)
+
+    def _tell_decoders(self) -> dict[str, Any] | None:
+        """Let all who send blocks to decoders know how many there are; returns the calls, None if some are away."""
+        with self._lock:
+            senders = {n: m.spec.actor for n, m in self._fleet.members.items() if m.spec.kind in WITH_SPOOL}
+            calls = {
+                senders[names[0]]: handle.set_decoders.remote(self._pool.size)
+                for handle, names in self._actors_of(WITH_SPOOL).items()
+            }
+            return calls if len(calls) == len(set(senders.values())) else None
+
+    def _actors_of(self, kinds: Container[str]) -> dict[Any, list[str]]:
+        """The actors of members of these kinds, with the names of the members in each."""
+        found: dict[Any, list[str]] = {}
+        for name, member in self._fleet.members.items():
+            if member.spec.kind in kinds and name in self._handles:
+                found.setdefault(self._handles[name], []).append(name)
+        return found
 
     def _do(self, action: Action) -> None:
         match action:
@@ -224,6 +275,7 @@ class Keeper:
 
     def _start(self, spec: ActorSpec) -> None:
         """Start `spec` in the running actor of its name, if it is not running there, else create that actor."""
+        self._leaving.take_back(spec.name)
         handle = self._created.get(spec.actor)
         if handle is not None:
             self._begin(spec, handle)
@@ -250,9 +302,9 @@ class Keeper:
             call = handle.stand_by.remote(*made_from)
         elif spec.kind == "monitor":
             predecessor = self._hosts.predecessor(spec.home, spec.which)
-            call = handle.start.remote(*made_from, self._decoders, self._state == "running", predecessor)
+            call = handle.start.remote(*made_from, self._pool.size, self._state == "running", predecessor)
         else:
-            call = handle.start.remote(*made_from, self._decoders, False)
+            call = handle.start.remote(*made_from, self._pool.size, False)
         self._calls[call] = ([spec.name], handle, False)
 
     def _node_for(self, spec: ActorSpec) -> str | None:
@@ -313,8 +365,11 @@ class Keeper:
             case "writer":
                 arguments = (self._config.pipeline, spec.settings, spec.digest)
             case _:
-                arguments = (spec.settings, spec.digest)
-        handle = self._created[spec.actor] = ACTORS[spec.kind].options(**common).remote(*arguments)
+                common["scheduling_strategy"] = "SPREAD"
+                arguments = (spec.settings, spec.digest, max(1, int(spec.cpus)))
+        handle = ACTORS[spec.kind].options(**common).remote(*arguments)
+        if spec.kind in MONITORS:
+            self._created[spec.actor] = handle
         self._begin(spec, handle)
 
     def _incarnation(self) -> int:
@@ -342,7 +397,7 @@ class Keeper:
             other = pair.other(chosen)
             table = self._fleet.members[chosen].spec.which
             incarnation = self._incarnations[chosen] = self._incarnation()
-            call = self._handles[chosen].promote.remote(table, incarnation, self._decoders, intake, other)
+            call = self._handles[chosen].promote.remote(table, incarnation, self._pool.size, intake, other)
             self._promotions[call] = chosen
 
     def _promoted(self, call: Any) -> None:
@@ -431,7 +486,7 @@ class Keeper:
             self._failed(spec, handle, answer, now)
         else:
             if found and spec.kind in MONITORS:
-                handle.set_decoders.remote(self._decoders)
+                handle.set_decoders.remote(self._pool.size)
             elif found:
                 handle.start.remote()
             self._fleet.answered(spec.name, answer, now, found)
@@ -489,7 +544,7 @@ class Keeper:
 
     def _specs(self) -> list[ActorSpec]:
         """All actors but drainers."""
-        pool = decoder_specs(self._config, self._decoders)
+        pool = decoder_specs(self._config, self._pool.size)
         tables = [*monitor_specs(self._config, self._homes), *standby_specs(self._config)]
         return [*tables, *writer_specs(self._config), *pool]
 
@@ -499,10 +554,11 @@ class Keeper:
             return  # what comes now is of a pipeline that has ended
         restarts = self._earlier_restarts + self._fleet.restarts
         values: dict[str, Any] = {
-            "decoders": self._decoders,
+            "decoders": self._pool.dump(),
             "restarts": restarts,
             "hosts": self._hosts.dump(),
             "homes": self._homes if self._homes_known else {},
+            "web_port": self._web_port,
             "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
         }
         if self._config.digest != self._first:

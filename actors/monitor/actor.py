@@ -74,9 +74,9 @@ class MonitorActor:
         return {table: {**process, **answer} for table, answer in self._group.status(tables).items()}
 
     @ray.method(concurrency_group="control")
-    def set_decoders(self, count: int) -> None:
-        """There are `count` decoders now."""
-        self._group.set_decoders(count)
+    def set_decoders(self, count: int) -> int:
+        """See :meth:`MonitorGroup.set_decoders`."""
+        return self._group.set_decoders(count)
 
     @ray.method(concurrency_group="control")
     def drain(self, tables: list[str]) -> dict[str, dict[str, Any]]:

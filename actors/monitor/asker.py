@@ -24,13 +24,14 @@ STOP_PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the source said when asked after everything before `asked` had been received.
+    """What the source said, at the time `at`, when asked after everything before `asked` had been received.
 
     `steps` are types other than before, one after the other; all that comes under `topic` is of the last of them.
     `error` is why there is no answer: :class:`TableGone`, :class:`SourceLost`, or a defect.
     """
 
     asked: Position
+    at: float
     steps: tuple[Described, ...] = ()
     topic: str = ""
     error: Exception | None = None
@@ -47,23 +48,32 @@ class _Pace:
         with self._lock:
             self._streams += streams
 
-    @property
-    def interval(self) -> float:
-        return max(POLL_INTERVAL, self._streams / POLLS)
+    def interval(self, least: float) -> float:
+        return max(least, self._streams / POLLS)
 
 
 _pace = _Pace()
 
 
 class TypeAsker:
-    """Asks a stream for its type, every second and soon after rows have come; never two questions at once.
+    """Asks a stream for its type, every `interval` seconds and soon after rows have come, with a `pause` in between;
+    never two questions at once.
 
     Where many tables are in one process, those without new rows are asked for less often; that their topics are
-    still there is seen every second all the same.
+    still there is seen as often all the same.
     """
 
-    def __init__(self, stream: Stream, known: Described, received: Callable[[], Position]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        known: Described,
+        received: Callable[[], Position],
+        *,
+        interval: float = POLL_INTERVAL,
+        pause: float = MIN_INTERVAL,
+    ) -> None:
         self.answers: deque[Answer] = deque()
+        self._interval, self._pause = interval, pause
         self._stream = stream
         self._known = known
         self._received = received
@@ -86,21 +96,21 @@ class TypeAsker:
         _pace.join(1)
         asked_at = 0.0
         while not self._stop.is_set():
-            poked = self._ask.wait(POLL_INTERVAL)
+            poked = self._ask.wait(self._interval)
             self._ask.clear()
             if self._stop.is_set():
                 break
             try:
-                if not poked and time.monotonic() < asked_at + _pace.interval:
+                if not poked and time.monotonic() < asked_at + _pace.interval(self._interval):
                     self._stream.check()
                     continue
                 asked_at = time.monotonic()
                 answer = self._question(self._received())
             except Exception as error:  # for the receiving thread, which it must not fail to reach
-                answer = Answer(Position(), error=error)
+                answer = Answer(Position(), time.time(), error=error)
             self.answers.append(answer)
             self._stream.wake()
-            self._stop.wait(MIN_INTERVAL)
+            self._stop.wait(self._pause)
         _pace.join(-1)
 
     def _question(self, asked: Position) -> Answer:
@@ -118,19 +128,22 @@ class TypeAsker:
                 self._stream.discard(topic)
             raise
         self._known = (steps or [self._known])[-1]
-        return Answer(asked, tuple(steps), topic)
+        return Answer(asked, time.time(), tuple(steps), topic)
 
 
 class TopicWatch:
-    """Asks a stream without inserts, every second, whether the source still knows its topics.
+    """Asks a stream without inserts, every `interval` seconds, whether the source still knows its topics.
 
     Attributes:
         error: why the stream is to be left.
+        described: the type that the table had when it was asked last.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, interval: float = POLL_INTERVAL) -> None:
         self.error: Exception | None = None
+        self.described: Described | None = None
         self._stream = stream
+        self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
         self._thread.start()
@@ -141,9 +154,9 @@ class TopicWatch:
         self._thread.join(STOP_PATIENCE)
 
     def _run(self) -> None:
-        while not self._stop.wait(POLL_INTERVAL):
+        while not self._stop.wait(self._interval):
             try:
-                self._stream.describe()
+                self.described = self._stream.describe()
             except Exception as error:  # for the receiving thread, which it must not fail to reach
                 self.error = error
                 self._stream.wake()

@@ -30,8 +30,8 @@ STOPPING = 16
 class PooledTransport(Transport, Protocol):
     """A transport that is told how many decoders there are."""
 
-    def set_decoders(self, count: int) -> None:
-        """There are `count` decoders now."""
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
 
 
 #: Makes the transport of a table's monitor from its settings, incarnation and number of decoders.
@@ -167,11 +167,10 @@ class MonitorGroup:
         """Whether some table has its monitor here, not only a standby."""
         return any(seat.monitor is not None for seat in self._all())
 
-    def set_decoders(self, count: int) -> None:
-        """There are `count` decoders now."""
-        for seat in self._all():
-            if seat.transport is not None:
-                seat.transport.set_decoders(count)
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
+        transports = [seat.transport for seat in self._all() if seat.transport is not None]
+        return sum(transport.set_decoders(count) for transport in transports)
 
     def status(self, tables: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Table -> what its monitor or standby says of itself; tables that are not here are left out."""

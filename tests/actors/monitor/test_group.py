@@ -20,8 +20,9 @@ class Nowhere:
     def __init__(self, settings: MonitorSettings, incarnation: int, decoders: int) -> None:
         self.incarnation, self.decoders = incarnation, decoders
 
-    def set_decoders(self, count: int) -> None:
+    def set_decoders(self, count: int) -> int:
         self.decoders = count
+        return 0
 
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         done(NotAttached("nobody"))
