@@ -21,13 +21,25 @@ def feeds_of(table: str) -> tuple[str, ...]:
 #: What follows a table's name in names of its second place; no table's name has it.
 STANDBY_SUFFIX = "~standby"
 
+_SHARED = "shared~"
+
+
+def shared_home(number: int) -> str:
+    """The folder of the spool that a group of small tables shares; no table's name."""
+    return f"{_SHARED}{number}"
+
+
+def is_shared_home(home: str) -> bool:
+    return home.startswith(_SHARED)
+
 
 def supervisor_name(pipeline: str) -> str:
     return f"{pipeline}/supervisor"
 
 
-def monitor_name(pipeline: str, table: str) -> str:
-    return f"{pipeline}/monitor/{table}"
+def monitor_name(pipeline: str, home: str) -> str:
+    """The actor of the monitors whose spool is in the folder `home`: a table's own, or one that small tables share."""
+    return f"{pipeline}/monitor/{home}"
 
 
 def standby_name(pipeline: str, table: str) -> str:
@@ -35,8 +47,9 @@ def standby_name(pipeline: str, table: str) -> str:
     return monitor_name(pipeline, table) + STANDBY_SUFFIX
 
 
-def drainer_name(pipeline: str, host: str, table: str) -> str:
-    return f"{pipeline}/drainer/{host}/{table}"
+def drainer_name(pipeline: str, host: str, home: str) -> str:
+    """The actor that delivers what is left in the folder `home` of `host`."""
+    return f"{pipeline}/drainer/{host}/{home}"
 
 
 def decoder_name(pipeline: str, number: int) -> str:

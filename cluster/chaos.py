@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from actors.names import NAMESPACE, decoder_name, monitor_name, supervisor_name, writer_name
+from actors.names import NAMESPACE, decoder_name, supervisor_name, writer_name
 from cluster import control
 from cluster.errors import NotReady
 from cluster.restarts import RestartPolicy
@@ -78,7 +78,7 @@ def actors_of(status: dict[str, Any], kinds: Iterable[str]) -> dict[str, list[st
     """Kind -> names on the cluster of the actors that a pipeline's status tells of and that run."""
     name = status["pipeline"]
     names: dict[str, list[str]] = {
-        "monitor": [monitor_name(name, each["name"]) for each in status["tables"] if each["pid"]],
+        "monitor": sorted({each["actor"] for each in status["tables"] if each["pid"]}),
         "decoder": [
             decoder_name(name, int(each["name"])) for each in status["decoders"]["members"] if each["pid"]
         ],

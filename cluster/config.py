@@ -334,6 +334,11 @@ class PipelineConfig(Section):
     sinks: Annotated[dict[Name, Sink], NotEmpty] = Field(
         description="Where events go: a name of your choice for each."
     )
+    monitors_per_actor: Annotated[Count, Field(le=100)] = Field(
+        default=1,
+        description="Small tables that share one process and one spool, at most; each keeps its own monitor. For "
+        "tables that have no spool yet: docs/tables.md.",
+    )
     decoders: Decoders = Field(default=Decoders(), description="Bounds of the pool of decode actors.")
     spool: Spool = Field(default_factory=Spool, description="The monitors' durable logs on local disk.")
     web: Web = Field(default=Web(), description="The web page and the endpoints of docs/watch.md.")

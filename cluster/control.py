@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from actors.errors import ActorError
-from actors.names import NAMESPACE, monitor_name, standby_name, supervisor_name
+from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
@@ -147,12 +147,14 @@ def wait_ready(
     """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
+        asked = time.monotonic()
         status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
+        pause = max(0.1, time.monotonic() - asked)  # it has better things to do than to tell of many tables
         if progress is not None:
             progress(status)
         if not lacking(status):
             return True
-        time.sleep(0.1)
+        time.sleep(pause)
     return False
 
 
@@ -211,18 +213,18 @@ def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_T
 def ask_monitor(
     pipeline: str, table: str, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT
 ) -> Any:
-    """Call a method of the monitor of `table`, whichever of its two places it is in.
+    """Call a method about `table` of its monitor, whichever actor that is in.
 
-    Raises :class:`NotReady` when it is away, busy or cannot do it.
+    Raises :class:`NoSuchPipeline`, and :class:`NotReady` when the monitor is away, busy or cannot do it.
     """
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-    why = ""
-    for name in (monitor_name(pipeline, table), standby_name(pipeline, table)):
+    why = ""  # the first actor's, which is the monitor's as far as is known
+    for name in ask(find(pipeline), "actors_of", table):
         try:
             monitor = ray.get_actor(name, NAMESPACE)
-            return ray.get(getattr(monitor, method).remote(*arguments), timeout=timeout)
+            return ray.get(getattr(monitor, method).remote(table, *arguments), timeout=timeout)
         except RayTaskError as error:
             cause = getattr(error, "cause", None)
             if not isinstance(cause, (ActorError, TimeoutError)):

@@ -47,7 +47,7 @@ class Step:
     restarts: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        text = f"{self.action} {self.part} {self.which}".rstrip()
+        text = " ".join(filter(None, (self.action, self.part, self.which)))
         if self.changes:
             text += ": " + ", ".join(map(str, self.changes))
         if self.drain:
@@ -93,6 +93,10 @@ class _Walk:
                 moved = part == "spool" and before.path != after.path
                 drain = tuple(table.name for table in self._here.tables) if moved else ()
                 yield self._step("change", part, "", _changes(before, after), drain, **{part: after})
+        before, after = self._here.monitors_per_actor, wanted.monitors_per_actor
+        if before != after:  # of tables that have no spool yet
+            change = (Change("monitors_per_actor", str(before), str(after)),)
+            yield self._step("change", "", "", change, monitors_per_actor=after)
         yield from self._tables(wanted)
         for name in _without(sinks, wanted.sinks):
             drain = tuple(t.name for t in self._here.tables if name in self._here.sinks_of(t))
@@ -115,7 +119,8 @@ class _Walk:
         tables = tuple(after if table.name == after.name else table for table in self._here.tables)
         left = set(self._here.sinks_of(before)) - set(self._here.sinks_of(after))
         # Either of the two places may hold what is not delivered, and one goes.
-        drain = (after.name,) if left or (before.standby and not after.standby) else ()
+        moves = before.standby != after.standby and self._here.monitors_per_actor > 1
+        drain = (after.name,) if left or moves or (before.standby and not after.standby) else ()
         return self._step("change", "table", after.name, _changes(before, after), drain, tables=tables)
 
     def _step(

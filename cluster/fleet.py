@@ -6,6 +6,7 @@ and tells what came of it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -19,6 +20,9 @@ PING_INTERVAL = 0.5
 
 #: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn.
 PINGS_PER_SECOND = 400
+
+#: Members of one actor up to which each is looked at so often; of more, each is looked at less often.
+PING_TOGETHER = 10
 
 #: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
 #: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
@@ -117,8 +121,10 @@ class Fleet:
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
         todo: list[Action] = []
-        interval = max(PING_INTERVAL, len(self.members) / PINGS_PER_SECOND)
+        together = Counter(member.spec.actor for member in self.members.values())
+        least = max(PING_INTERVAL, len(together) / PINGS_PER_SECOND)
         for member in self.members.values():
+            interval = max(least, PING_INTERVAL * together[member.spec.actor] / PING_TOGETHER)
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
                 member.state, member.asked_at = MemberState.STARTING, now
                 todo.append(Start(member.spec))

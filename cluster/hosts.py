@@ -15,8 +15,9 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from actors.monitor.settings import Predecessor
+from actors.names import STANDBY_SUFFIX
 from cluster.plan import MONITOR_CPUS
-from cluster.spools import FoundSpool
+from cluster.spools import FoundSpool, Place
 
 #: The label of a node that says which host it is.
 LABEL = "tablecast-host"
@@ -24,9 +25,6 @@ LABEL = "tablecast-host"
 #: Seconds without a living node after which a host is taken for gone, and its monitors start elsewhere. Ray itself
 #: takes some 15 s to find that a node is dead.
 GONE = 5.0
-
-#: (host, table)
-Place = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ class Hosts:
     """The hosts of one pipeline.
 
     Attributes:
-        homes: table -> the host it lives on.
+        homes: home, a spool's folder -> the host it is on.
         spools: the spools as they were when they were looked at last.
         left: places that monitors moved away from -> the last epoch that is known from there. What was received
             there later, the monitor at the new home received too.
@@ -78,15 +76,15 @@ class Hosts:
         ]
         return cls(
             homes=dict(saved.get("homes", {})),
-            spools={(host, spool.table): spool for host, spool in spools},
-            left={(host, table): epoch for host, table, epoch in saved.get("left", ())},
+            spools={_place(host, spool): spool for host, spool in spools},
+            left={Place(host, home, table): epoch for host, home, table, epoch in saved.get("left", ())},
         )
 
     def dump(self) -> dict[str, Any]:
         """What a restarted supervisor has to know, as JSON-able values."""
         return {
             "homes": self.homes,
-            "spools": [[host, asdict(spool)] for (host, _), spool in self.spools.items()],
+            "spools": [[place.host, asdict(spool)] for place, spool in self.spools.items()],
             "left": [[*place, epoch] for place, epoch in self.left.items()],
         }
 
@@ -100,15 +98,15 @@ class Hosts:
         self._seen |= dict.fromkeys(self.alive, now)
         new = [host for host, node in self.alive.items() if host not in before or before[host].id != node.id]
         self._searched -= set(new)
-        self._drained = {place for place in self._drained if place[0] not in new}
+        self._drained = {place for place in self._drained if place.host not in new}
         return new
 
     def found(self, host: str, spools: Collection[FoundSpool]) -> None:
         """These are the spools on `host`."""
         self._searched.add(host)
         self.problems.pop(host, None)
-        self.spools = {place: spool for place, spool in self.spools.items() if place[0] != host}
-        self.spools |= {(host, spool.table): spool for spool in spools}
+        self.spools = {place: spool for place, spool in self.spools.items() if place.host != host}
+        self.spools |= {_place(host, spool): spool for spool in spools}
 
     def searched(self, host: str) -> bool:
         """Whether the spools on `host` were looked at since it is there."""
@@ -119,44 +117,54 @@ class Hosts:
         self._searched.add(host)
         self.problems[host] = problem
 
-    def answered(self, table: str, answer: Mapping[str, Any]) -> bool:
-        """Take what the monitor of `table` says of its spool; returns whether it is worth remembering."""
-        home = self.homes.get(table)
-        if home is None or answer.get("topics") is None:
+    def answered(self, home: str, table: str, answer: Mapping[str, Any]) -> bool:
+        """Take what the monitor of `table` says of its spool in `home`; returns whether it is worth remembering."""
+        host = self.homes.get(home)
+        if host is None or answer.get("topics") is None:
             return False
-        before = self.spools.get((home, table), FoundSpool(table))
+        place = Place(host, home, table)
+        before = self.spools.get(place, FoundSpool(table))
         pending: Counter[str] = Counter()
         for lane in answer["lanes"]:
             pending[lane["sink"]] += lane["pending_records"]
         epoch = max(answer["epoch"] or 0, before.last_epoch)
         heard = max(answer.get("last_received") or 0.0, epoch / 1000)
         topics = tuple(answer["topics"])
-        spool = FoundSpool(table, epoch, dict(pending), answer["dead_letters"], topics, heard)
-        self.spools[home, table] = spool
+        spool = FoundSpool(table, epoch, dict(pending), answer["dead_letters"], topics, heard, home=home)
+        self.spools[place] = spool
         return (spool.last_epoch, spool.topics) != (before.last_epoch, before.topics)
 
     # -- who lives where ----------------------------------------------------------------------------------------
 
-    def place(self, table: str, now: float, apart_from: str | None = None) -> str | Wait:
-        """The host for the monitor of `table`, which is its home from now on; another than `apart_from` if it can."""
-        home = self.homes.get(table)
-        if home in self.alive:
-            return home
-        if home is not None and now < self._seen.setdefault(home, now) + GONE:
-            return Wait(f"its host {home} does not answer")
-        if not self._searched.issuperset(self.alive):
+    def place(self, home: str, table: str, now: float, apart_from: str | None = None) -> str | Wait:
+        """The host for the monitors in `home`, of `table` among them, from now on; not `apart_from` if it can."""
+        host = self.homes.get(home)
+        if host in self.alive:
+            return host
+        if host is not None and now < self._seen.setdefault(host, now) + GONE:
+            return Wait(f"its host {host} does not answer")
+        if not self.all_searched:
             return Wait("spools are being looked for")
         spools = [
-            (self.spools[host, table].last_epoch, host) for host in self.alive if (host, table) in self.spools
+            (spool.last_epoch, place.host)
+            for place, spool in self.spools.items()
+            if place.home == home and place.host in self.alive
         ]
         found = max(spools)[1] if spools else self._emptiest(apart_from)
         if found is None:
             return Wait("no host has CPUs for a monitor")
-        if home is not None:
-            self.left[home, table] = self._last_epoch(home, table)
-        self.left.pop((found, table), None)
-        self.homes[table] = found
+        if host is not None:
+            there = {place for place in self.spools if (place.host, place.home) == (host, home)}
+            for place in there | {Place(host, home, table)}:
+                self.left[place] = self._last_epoch(place)
+        self.left = {place: each for place, each in self.left.items() if place[:2] != (found, home)}
+        self.homes[home] = found
         return found
+
+    @property
+    def all_searched(self) -> bool:
+        """Whether it is known what spools there are on the hosts that live."""
+        return self._searched.issuperset(self.alive)
 
     def _emptiest(self, apart_from: str | None) -> str | None:
         """The host with the fewest monitors among those that may have one."""
@@ -165,37 +173,45 @@ class Hosts:
         count = Counter(self.homes.values())
         return min(fit, key=lambda host: (host == apart_from, count[host], host), default=None)
 
-    def _last_epoch(self, host: str, table: str) -> int:
-        return self.spools.get((host, table), FoundSpool(table)).last_epoch
+    def _last_epoch(self, place: Place) -> int:
+        return self.spools.get(place, FoundSpool(place.table)).last_epoch
 
-    def predecessor(self, table: str) -> Predecessor | None:
+    def predecessor(self, home: str, table: str) -> Predecessor | None:
         """The monitor of `table` that ran latest at a host that is not its home now."""
-        home = self.homes[table]
         others = [
-            (epoch, host) for (host, each), epoch in self.left.items() if each == table and host != home
+            (epoch, place)
+            for place, epoch in self.left.items()
+            if place.table == table and place.host != self.homes[home]
         ]
         if not others:
             return None
-        epoch, host = max(others)
-        spool = self.spools.get((host, table), FoundSpool(table))
-        return Predecessor(host, epoch, spool.heard, spool.topics)
+        epoch, place = max(others)
+        spool = self.spools.get(place, FoundSpool(table))
+        return Predecessor(place.host, epoch, spool.heard, spool.topics)
+
+    def known_homes(self) -> dict[str, str]:
+        """Table -> the home in which its newest spool is, as far as they have been found."""
+        newest = sorted(self.spools.values(), key=lambda spool: (spool.last_epoch, spool.home))
+        return {spool.table: spool.home for spool in newest if not spool.home.endswith(STANDBY_SUFFIX)}
 
     # -- orphans ------------------------------------------------------------------------------------------------
 
-    def orphans(self, tables: Collection[str]) -> dict[Place, FoundSpool]:
-        """The spools that no monitor of `tables`, those of the file, has or is about to have."""
+    def orphans(self, wanted: Collection[tuple[str, str]]) -> dict[Place, FoundSpool]:
+        """The spools that no monitor of `wanted`, (home, table) of all in the file, has or is about to have."""
         return {
-            (host, table): spool
-            for (host, table), spool in self.spools.items()
-            if table not in tables or self.homes.get(table, host) != host
+            place: spool
+            for place, spool in self.spools.items()
+            if place[1:] not in wanted or self.homes.get(place.home, place.host) != place.host
         }
 
-    def to_drain(self, tables: Collection[str], sinks: Collection[str]) -> dict[Place, FoundSpool]:
+    def to_drain(
+        self, wanted: Collection[tuple[str, str]], sinks: Collection[str]
+    ) -> dict[Place, FoundSpool]:
         """The orphans within reach that hold what can be delivered to `sinks`, those of the file."""
         return {
             place: spool
-            for place, spool in self.orphans(tables).items()
-            if place[0] in self.alive
+            for place, spool in self.orphans(wanted).items()
+            if place.host in self.alive
             and place not in self._drained
             and any(
                 (records or spool.dead_letters) and sink in sinks for sink, records in spool.pending.items()
@@ -205,6 +221,10 @@ class Hosts:
     def drained(self, place: Place) -> None:
         """A drainer has delivered what can be delivered from there."""
         self._drained.add(place)
+
+
+def _place(host: str, spool: FoundSpool) -> Place:
+    return Place(host, spool.home, spool.table)
 
 
 def _alive(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Node]:

@@ -38,6 +38,8 @@ from cluster.plan import (
 )
 from cluster.pool import Pool
 from cluster.searches import Searches
+from cluster.sharing import assign_homes
+from cluster.spools import Place
 from cluster.status import Rates
 
 log = logging.getLogger(__name__)
@@ -53,6 +55,8 @@ ACTORS: dict[str, Any] = {
 #: Kinds whose actors deliver what is in a spool, and those of which a table has one or two.
 WITH_SPOOL = ("monitor", "drainer")
 TABLES = ("monitor", "standby")
+#: Kinds of which several may be in one actor, that is told which one is meant.
+MONITORS = ("monitor", "standby", "drainer")
 
 #: Seconds between two rounds of the loop; a dead actor is seen within a round after its ping.
 TICK = 0.1
@@ -78,6 +82,9 @@ class Keeper:
         self._hosts = Hosts.recall(remembered.get("hosts", {}))
         self._looked_at = 0.0
         self._searches = Searches(self._hosts, str(config.spool.path), config.pipeline)
+        #: Table -> home; of tables that were never started, as far as is known before their spools are looked for.
+        self._homes: dict[str, str] = assign_homes(config, remembered.get("homes", {}))
+        self._homes_known = bool(remembered.get("homes"))
         self._fleet = Fleet(unresponsive=config.tuning.unresponsive)
         self._fleet.want(self._specs())
         #: By either name.
@@ -87,9 +94,16 @@ class Keeper:
         self._lock = threading.RLock()
         self._changing = threading.Lock()
         self._leaving = Leaving(self._lock, self._tell_decoders)
+        #: Member -> its actor, which others may share; and actor's name -> those of monitors that were created here.
         self._handles: dict[str, Any] = {}
-        #: ObjectRef -> (actor name, handle asked, whether it was adopted)
-        self._calls: dict[Any, tuple[str, Any, bool]] = {}
+        self._created: dict[str, Any] = {}
+        #: Member -> its incarnation, of monitors, standbys and drainers.
+        self._incarnations: dict[str, int] = {}
+        #: ObjectRef -> (names of members, handle asked, whether they were found)
+        self._calls: dict[Any, tuple[list[str], Any, bool]] = {}
+        #: (actor, whether they were found) -> members to be asked at the end of the round
+        self._to_ask: dict[tuple[Any, bool], list[str]] = {}
+        self._unsaved = False
         self._since = time.time()
         self._state = "running"
         self._rates = Rates()
@@ -117,8 +131,11 @@ class Keeper:
             restarts = self._fleet.restarts
             if self._state != "stopping":
                 self._watch_hosts(time.monotonic())
+                if not self._homes_known and self._hosts.alive and self._hosts.all_searched:
+                    self._know_homes()
                 for action in self._fleet.actions(time.monotonic()):
                     self._do(action)
+                self._ask()
                 self._promote()
             calls = [*self._calls, *self._searches.calls, *self._promotions]
         done = ray.wait(calls, num_returns=len(calls), timeout=TICK)[0] if calls else []
@@ -130,7 +147,7 @@ class Keeper:
                     self._promoted(call)
                 elif not self._searches.take(call):
                     self._answer(call)
-            if self._fleet.restarts != restarts:
+            if self._fleet.restarts != restarts or self._unsaved:
                 self._save()
             self._rates.sample(self._fleet, time.monotonic())
             if self._state == "running" and (step := self._pool.judge(self._fleet, time.monotonic())):
@@ -146,20 +163,38 @@ class Keeper:
         if self._state == "running":
             self._drain_orphans()
 
+    def _know_homes(self) -> None:
+        """Spools are found, so tables that have one go where it is. No monitor was started before."""
+        self._homes = assign_homes(self._config, self._hosts.known_homes())
+        self._homes_known = True
+        for spec in monitor_specs(self._config, self._homes):
+            if (member := self._fleet.members.get(spec.name)) is not None:
+                member.spec = spec
+        self._arrange()
+        self._save()
+
     def _drain_orphans(self) -> None:
-        orphans = self._hosts.to_drain(self._tables, self._config.sinks)
-        for (host, table), spool in orphans.items():
-            if any(pair.has(table) for pair in self._pairs.values()):
+        orphans = self._hosts.to_drain(self._wanted_homes, self._config.sinks)
+        for place, spool in orphans.items():
+            if any(pair.has(place.home) for pair in self._pairs.values()):
                 continue
-            last_epoch = self._hosts.left.get((host, table))
-            spec = drainer_spec(self._config, host, table, spool.pending, last_epoch)
+            # The folder may be that of a process for other tables.
+            here = (m.spec for m in self._fleet.members.values() if m.spec.kind in TABLES)
+            shared = self._hosts.homes.get(place.home) == place.host and any(
+                spec.home == place.home for spec in here
+            )
+            actor = monitor_name(self._config.pipeline, place.home) if shared else None
+            last_epoch = self._hosts.left.get(place)
+            spec = drainer_spec(self._config, place, spool.pending, last_epoch, actor)
             if spec.name not in self._fleet.members:
-                log.warning("%s on host %s: delivering %d records", table, host, spool.records)
+                log.warning("%s on host %s: delivering %d records", place.table, place.host, spool.records)
                 self._fleet.want([spec])
 
     @property
-    def _tables(self) -> set[str]:
-        return {member.spec.home for member in self._fleet.members.values() if member.spec.kind in TABLES}
+    def _wanted_homes(self) -> set[tuple[str, str]]:
+        """(home, table) of every monitor and standby."""
+        specs = (member.spec for member in self._fleet.members.values())
+        return {(spec.home, spec.which) for spec in specs if spec.kind in TABLES}
 
     def _end_drainers(self) -> None:
         """End those of an earlier life: what they had left to do is found anew."""
@@ -197,13 +232,20 @@ class Keeper:
     def _tell_decoders(self) -> dict[str, Any] | None:
         """Let all who send blocks to decoders know how many there are; returns the calls, None if some are away."""
         with self._lock:
-            senders = [name for name, m in self._fleet.members.items() if m.spec.kind in WITH_SPOOL]
+            senders = {n: m.spec.actor for n, m in self._fleet.members.items() if m.spec.kind in WITH_SPOOL}
             calls = {
-                name: self._handles[name].set_decoders.remote(self._pool.size)
-                for name in senders
-                if name in self._handles
+                senders[names[0]]: handle.set_decoders.remote(self._pool.size)
+                for handle, names in self._actors_of(WITH_SPOOL).items()
             }
-            return calls if len(calls) == len(senders) else None
+            return calls if len(calls) == len(set(senders.values())) else None
+
+    def _actors_of(self, kinds: Container[str]) -> dict[Any, list[str]]:
+        """The actors of members of these kinds, with the names of the members in each."""
+        found: dict[Any, list[str]] = {}
+        for name, member in self._fleet.members.items():
+            if member.spec.kind in kinds and name in self._handles:
+                found.setdefault(self._handles[name], []).append(name)
+        return found
 
     def _do(self, action: Action) -> None:
         match action:
@@ -213,49 +255,67 @@ class Keeper:
                 except Exception as error:
                     self._fleet.died(spec.name, reason(error), time.monotonic())
             case Ping(name):
-                handle = self._handles[name]
-                self._calls[handle.status.remote()] = (name, handle, False)
+                self._to_ask.setdefault((self._handles[name], False), []).append(name)
             case Kill(name):
-                self._gone(name)
-                ray.kill(self._handles.pop(name))
+                if (handle := self._handles.get(name)) is not None:
+                    self._process_failed(handle, "its process did not answer", time.monotonic())
             case Look(name):
                 if name in self._handles and _waits_for_resources(self._handles[name]):
                     cpus = self._fleet.members[name].spec.cpus
                     why = f"waiting for {cpus} CPUs; add some, or end something"
                     self._fleet.waits(name, why, time.monotonic())
 
+    def _ask(self) -> None:
+        """Ask members how they are: one question to each actor."""
+        for (handle, found), names in self._to_ask.items():
+            specs = [self._fleet.members[name].spec for name in names if name in self._fleet.members]
+            whom = ([spec.which for spec in specs],) if specs[0].kind in MONITORS else ()
+            self._calls[handle.status.remote(*whom)] = (names, handle, found)
+        self._to_ask.clear()
+
     def _start(self, spec: ActorSpec) -> None:
-        """Find the running actor of that name, else create it."""
+        """Start `spec` in the running actor of its name, if it is not running there, else create that actor."""
         self._leaving.take_back(spec.name)
+        handle = self._created.get(spec.actor)
+        if handle is not None:
+            self._begin(spec, handle)
+            return
         try:
-            handle = ray.get_actor(spec.name, NAMESPACE)
+            handle = ray.get_actor(spec.actor, NAMESPACE)
         except ValueError:
             self._create(spec)
         else:
             self._handles[spec.name] = handle
-            self._calls[handle.status.remote()] = (spec.name, handle, True)
+            self._to_ask.setdefault((handle, True), []).append(spec.name)
 
     def _begin(self, spec: ActorSpec, handle: Any) -> None:
+        """Start `spec` in its actor, which does not have it."""
         self._handles[spec.name] = handle
-        if spec.name in self._pairs:
-            handle.stand_by.remote(self._pool.size)
-        elif spec.kind == "monitor":
-            predecessor = self._hosts.predecessor(spec.which)
-            handle.start.remote(self._pool.size, self._state == "running", predecessor)
-        elif spec.kind == "drainer":
-            handle.start.remote(self._pool.size, False)
-        else:
+        self._gone(spec.name)
+        if spec.kind not in MONITORS:
             handle.start.remote()
+            self._to_ask.setdefault((handle, False), []).append(spec.name)
+            return
+        incarnation = self._incarnations[spec.name] = self._incarnation()
+        made_from = (spec.settings, incarnation, spec.digest)
+        if spec.name in self._pairs:
+            call = handle.stand_by.remote(*made_from)
+        elif spec.kind == "monitor":
+            predecessor = self._hosts.predecessor(spec.home, spec.which)
+            call = handle.start.remote(*made_from, self._pool.size, self._state == "running", predecessor)
+        else:
+            call = handle.start.remote(*made_from, self._pool.size, False)
+        self._calls[call] = ([spec.name], handle, False)
 
     def _node_for(self, spec: ActorSpec) -> str | None:
         """The node on which a monitor or drainer has its spool; None while there is none."""
         now = time.monotonic()
-        if spec.kind == "drainer":
+        if spec.kind == "drainer" and spec.actor != monitor_name(self._config.pipeline, spec.home):
             host = spec.settings.drain.host
             place: str | Wait = host if host in self._hosts.alive else Wait(f"host {host} does not answer")
         else:
             before = self._hosts.homes.get(spec.home)
-            place = self._hosts.place(spec.home, now, self._other_host(spec))
+            place = self._hosts.place(spec.home, spec.which, now, self._other_host(spec))
             if before not in (None, place) and not isinstance(place, Wait):
                 self._fleet.alert(f"{spec.which} moved from host {before}, which is gone, to {place}")
         if isinstance(place, Wait):
@@ -265,37 +325,52 @@ class Keeper:
             self._end(drainer_name(self._config.pipeline, place, spec.home))
         return self._hosts.alive[place].id
 
-    def _end(self, name: str) -> None:
-        """End an actor for good."""
+    def _end(self, actor: str) -> None:
+        """End the drainers that are in that actor, and it with them."""
+        for name in [name for name, member in self._fleet.members.items() if member.spec.actor == actor]:
+            self._forget(name)
+
+    def _forget(self, name: str) -> Any:
+        """Want a member no more, and end it; its actor too unless others share it. Returns the call that ends it."""
+        spec = self._fleet.members[name].spec
         self._fleet.unwant(name)
+        self._gone(name)
         handle = self._handles.pop(name, None)
-        if handle is not None:
-            ray.kill(handle)
+        if handle is None:
+            return None
+        if handle in self._handles.values():
+            return handle.end.remote(spec.which, self._incarnations[name])
+        self._kill(handle)
+        return None
+
+    def _kill(self, handle: Any) -> None:
+        self._created = {actor: each for actor, each in self._created.items() if each != handle}
+        ray.kill(handle)
 
     def _create(self, spec: ActorSpec) -> None:
         common = {
-            "name": spec.name,
+            "name": spec.actor,
             "namespace": NAMESPACE,
             "lifetime": "detached",
             "num_cpus": spec.cpus,
             "max_restarts": 0,
         }
+        arguments: tuple[Any, ...] = ()
         match spec.kind:
             case "monitor" | "standby" | "drainer":
                 node = self._node_for(spec)
                 if node is None:
                     return
                 common["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
-                arguments: tuple[Any, ...] = (spec.settings, self._incarnation(), spec.digest)
             case "writer":
                 arguments = (self._config.pipeline, spec.settings, spec.digest)
             case _:
                 common["scheduling_strategy"] = "SPREAD"
                 arguments = (spec.settings, spec.digest, max(1, int(spec.cpus)))
         handle = ACTORS[spec.kind].options(**common).remote(*arguments)
-        self._gone(spec.name)
+        if spec.kind in MONITORS:
+            self._created[spec.actor] = handle
         self._begin(spec, handle)
-        self._calls[handle.status.remote()] = (spec.name, handle, False)
 
     def _incarnation(self) -> int:
         """A new one, greater than all before."""
@@ -320,7 +395,9 @@ class Keeper:
             # What a standby has received is not stored yet, so it has to receive, if only to stop at once.
             intake = ready or self._state == "running"
             other = pair.other(chosen)
-            call = self._handles[chosen].promote.remote(self._incarnation(), self._pool.size, intake, other)
+            table = self._fleet.members[chosen].spec.which
+            incarnation = self._incarnations[chosen] = self._incarnation()
+            call = self._handles[chosen].promote.remote(table, incarnation, self._pool.size, intake, other)
             self._promotions[call] = chosen
 
     def _promoted(self, call: Any) -> None:
@@ -367,27 +444,52 @@ class Keeper:
     # -- answers ------------------------------------------------------------------------------------------------
 
     def _answer(self, call: Any) -> None:
-        name, handle, adopted = self._calls.pop(call)
-        if self._handles.get(name) is not handle:
-            return  # of a life that is over
+        names, handle, found = self._calls.pop(call)
+        names = [
+            name for name in names if self._handles.get(name) == handle
+        ]  # others are of a life that is over
+        if not names:
+            return
         now = time.monotonic()
-        spec = self._fleet.members[name].spec
         try:
             answer = ray.get(call)
         except RayError as error:
-            if adopted and isinstance(error, RayActorError):
-                self._replace(spec)  # it was about to end when it was found
+            if found and isinstance(error, RayActorError):
+                self._kill(handle)  # it was about to end when it was found
+                for name in names:
+                    self._replace(self._fleet.members[name].spec)
             else:
-                self._failed(name, reason(error), now, dead=isinstance(error, ActorDiedError))
+                self._process_failed(handle, reason(error), now, dead=isinstance(error, ActorDiedError))
             return
-        if adopted and answer["digest"] != spec.digest:
-            self._replace(spec)  # it was made from other settings
-        elif answer.get("state") == "failed":
-            self._failed(name, answer["problem"], now, dead=False)
-        else:
-            if adopted:
+        for name in names:
+            spec = self._fleet.members[name].spec
+            own = answer.get(spec.which) if spec.kind in MONITORS else answer
+            self._take(spec, own, handle, found, now)
+
+    def _take(
+        self, spec: ActorSpec, answer: dict[str, Any] | None, handle: Any, found: bool, now: float
+    ) -> None:
+        """What one member said of itself; None: its actor does not have it."""
+        if self._handles.get(spec.name) != handle:
+            return  # its process was ended for another's sake
+        if found and answer is not None and "incarnation" in answer:
+            self._incarnations[spec.name] = answer["incarnation"]
+        if answer is None:
+            self._begin(spec, handle)
+        elif found and answer["digest"] != spec.digest:  # it was made from other settings
+            if spec.shares:
                 self._begin(spec, handle)
-            self._fleet.answered(name, answer, now, adopted)
+            else:
+                self._kill(handle)
+                self._replace(spec)
+        elif answer.get("state") == "failed":
+            self._failed(spec, handle, answer, now)
+        else:
+            if found and spec.kind in MONITORS:
+                handle.set_decoders.remote(self._pool.size)
+            elif found:
+                handle.start.remote()
+            self._fleet.answered(spec.name, answer, now, found)
             self._answered(spec, answer)
 
     def _answered(self, spec: ActorSpec, answer: dict[str, Any]) -> None:
@@ -397,38 +499,57 @@ class Keeper:
             if pair.front != front:
                 self._arrange()
                 self._save()
-        if spec.kind == "monitor" and self._hosts.answered(spec.home, answer):
-            self._save()
+        if spec.kind == "monitor" and self._hosts.answered(spec.home, spec.which, answer):
+            self._unsaved = True
         elif spec.kind == "drainer" and answer.get("drained"):
             host = spec.settings.drain.host
             log.warning("%s on host %s: delivered", spec.which, host)
-            self._end(spec.name)
-            self._hosts.drained((host, spec.which))
+            self._forget(spec.name)
+            self._hosts.drained(Place(host, spec.home, spec.which))
             self._searches.begin(host)
 
     def _replace(self, spec: ActorSpec) -> None:
-        """Create an actor in place of one that was found."""
-        ray.kill(self._handles.pop(spec.name))
+        """Create an actor in place of one that was found and ended, or join others in it."""
         try:
-            self._create(spec)
+            if spec.actor in self._created:
+                self._begin(spec, self._created[spec.actor])
+            else:
+                self._create(spec)
         except Exception as error:
-            self._fleet.died(spec.name, reason(error), time.monotonic())
+            self._lost(spec.name, reason(error), time.monotonic())
 
-    def _failed(self, name: str, reason: str, now: float, dead: bool) -> None:
-        log.warning("%s failed: %s", name, reason)
-        self._fleet.died(name, reason, now)
+    def _failed(self, spec: ActorSpec, handle: Any, answer: dict[str, Any], now: float) -> None:
+        """A member says that it has failed: it ends, and its process only if that is to blame, or nobody else's."""
+        if not spec.shares or answer.get("fatal"):
+            self._process_failed(handle, answer["problem"], now)
+            return
+        log.warning("%s failed: %s", spec.name, answer["problem"])
+        handle.end.remote(spec.which, self._incarnations[spec.name])
+        self._lost(spec.name, answer["problem"], now)
+
+    def _process_failed(self, handle: Any, why: str, now: float, dead: bool = False) -> None:
+        """An actor is of no use any more: all that are in it have failed."""
+        for name in [name for name, each in self._handles.items() if each == handle]:
+            log.warning("%s failed: %s", name, why)
+            self._lost(name, why, now)
+        if dead:
+            self._created = {actor: each for actor, each in self._created.items() if each != handle}
+        else:
+            self._kill(handle)
+
+    def _lost(self, name: str, why: str, now: float) -> None:
+        self._fleet.died(name, why, now)
         self._gone(name)
-        handle = self._handles.pop(name, None)
-        if handle is not None and not dead:
-            ray.kill(handle)
+        self._handles.pop(name, None)
 
     def _specs(self) -> list[ActorSpec]:
         """All actors but drainers."""
         pool = decoder_specs(self._config, self._pool.size)
-        tables = [*monitor_specs(self._config), *standby_specs(self._config)]
+        tables = [*monitor_specs(self._config, self._homes), *standby_specs(self._config)]
         return [*tables, *writer_specs(self._config), *pool]
 
     def _save(self) -> None:
+        self._unsaved = False
         if self._state in ("stopping", "stopped"):
             return  # what comes now is of a pipeline that has ended
         restarts = self._earlier_restarts + self._fleet.restarts
@@ -436,6 +557,7 @@ class Keeper:
             "decoders": self._pool.dump(),
             "restarts": restarts,
             "hosts": self._hosts.dump(),
+            "homes": self._homes if self._homes_known else {},
             "web_port": self._web_port,
             "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
         }

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
 from actors.monitor.grouping import BlockLimits
@@ -15,11 +16,13 @@ from actors.names import (
     STANDBY_SUFFIX,
     decoder_name,
     drainer_name,
+    is_shared_home,
     monitor_name,
     standby_name,
     writer_name,
 )
 from cluster.config import PipelineConfig, Sink, Table
+from cluster.spools import Place
 
 #: CPUs that Ray reserves per actor, so that five monitors, four decoders and a writer fit two cores. Decoders have
 #: theirs from the file.
@@ -30,9 +33,11 @@ SUPERVISOR_CPUS = 0.05
 
 @dataclass(frozen=True, slots=True)
 class ActorSpec:
-    """One actor: its `kind`, and `which` it is: the table, number or sink.
+    """One actor, or one table's part of an actor that several small tables share.
 
-    `settings` go to the actor's constructor; `digest` tells whether a running actor was made from the same ones.
+    Its `kind`, and `which` it is: the table, number or sink. `settings` are what it is made from; `digest` tells
+    whether a running one was made from the same. `actor` is Ray's name for the process; tables that share one have
+    `name`\\ s of their own.
     """
 
     kind: str
@@ -41,22 +46,30 @@ class ActorSpec:
     settings: Any
     digest: str
     cpus: float
+    actor: str
 
     @property
     def home(self) -> str:
         """By which the host of a monitor is remembered: its spool's folder, of which a table with a standby has two."""
         return PurePath(self.settings.spool).name
 
+    @property
+    def shares(self) -> bool:
+        """Whether other tables may be in the same process."""
+        return self.actor != self.name
+
     def __repr__(self) -> str:
         return f"ActorSpec({self.name})"  # settings may hold credentials
 
 
-def monitor_specs(config: PipelineConfig) -> list[ActorSpec]:
-    """One monitor per table."""
-    return [
-        _spec("monitor", t.name, monitor_name(config.pipeline, t.name), _monitor(config, t))
-        for t in config.tables
-    ]
+def monitor_specs(config: PipelineConfig, homes: Mapping[str, str] = MappingProxyType({})) -> list[ActorSpec]:
+    """One monitor per table. `homes` says in which folder a table has its spool; else in one of its own name."""
+    specs = []
+    for table in config.tables:
+        home = homes.get(table.name, table.name)
+        actor, name = (monitor_name(config.pipeline, each) for each in (home, table.name))
+        specs.append(_spec("monitor", table.name, name, _monitor(config, table, home), actor))
+    return specs
 
 
 def standby_specs(config: PipelineConfig) -> list[ActorSpec]:
@@ -64,23 +77,32 @@ def standby_specs(config: PipelineConfig) -> list[ActorSpec]:
     specs = []
     for table in config.tables:
         if table.standby:
-            settings = _monitor(config, table)
-            settings = replace(settings, spool=settings.spool + STANDBY_SUFFIX)
+            settings = _monitor(config, table, table.name + STANDBY_SUFFIX)
             specs.append(_spec("standby", table.name, standby_name(config.pipeline, table.name), settings))
     return specs
 
 
 def drainer_spec(
-    config: PipelineConfig, host: str, table: str, sinks: Iterable[str], last_epoch: int | None
+    config: PipelineConfig,
+    place: Place,
+    sinks: Iterable[str],
+    last_epoch: int | None,
+    actor: str | None = None,
 ) -> ActorSpec:
-    """A drainer of the spool of `table` on `host`, whose records go to `sinks`; see :class:`Drain`."""
+    """A drainer of the spool at `place`, whose records go to `sinks`; see :class:`Drain`.
+
+    `actor` is the one that has the spool's folder for other tables; None: none has.
+    """
+    host, home, table = place
     known = next(
         (each for each in config.tables if each.name == table), Table.model_validate({"name": table})
     )
     there = tuple(sink for sink in sinks if sink in config.sinks)
     drain = Drain(host, tuple(sink for sink in sinks if sink not in config.sinks), last_epoch)
-    settings = replace(_monitor(config, known), sinks=there, drain=drain)
-    return _spec("drainer", table, drainer_name(config.pipeline, host, table), settings)
+    settings = replace(_monitor(config, known, home), sinks=there, drain=drain)
+    own = drainer_name(config.pipeline, host, home)
+    name = f"{own}/{table}" if is_shared_home(home) else own
+    return _spec("drainer", table, name, settings, actor or own)
 
 
 def writer_specs(config: PipelineConfig) -> list[ActorSpec]:
@@ -91,7 +113,7 @@ def writer_specs(config: PipelineConfig) -> list[ActorSpec]:
         for kind in ("parquet", "custom"):
             if kind in settings:
                 settings[kind]["hold_bytes"] = config.tuning.window_bytes // 2
-        specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings, WRITER_CPUS))
+        specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings, cpus=WRITER_CPUS))
     return specs
 
 
@@ -105,7 +127,8 @@ def decoder_specs(config: PipelineConfig, count: int) -> list[ActorSpec]:
             transforms[table.name] = {**transforms.get(table.name, {}), "keep_frames": True}
     cpus = config.decoders.cpus
     return [
-        _spec("decoder", str(n), decoder_name(config.pipeline, n), transforms, cpus) for n in range(count)
+        _spec("decoder", str(n), decoder_name(config.pipeline, n), transforms, cpus=cpus)
+        for n in range(count)
     ]
 
 
@@ -127,7 +150,7 @@ def source_arguments(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
-def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
+def _monitor(config: PipelineConfig, table: Table, home: str) -> MonitorSettings:
     block = config.tuning.block
     return MonitorSettings(
         pipeline=config.pipeline,
@@ -136,7 +159,7 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
         sinks=config.sinks_of(table),
         source=source_arguments(config),
         monitor_port=config.source.kinetica.monitor_port,
-        spool=str(config.spool.path / config.pipeline / table.name),
+        spool=str(config.spool.path / config.pipeline / home),
         max_bytes=config.spool.max_bytes,
         min_free=config.spool.min_free,
         when_full=config.spool.when_full,
@@ -155,8 +178,10 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
     )
 
 
-def _spec(kind: str, which: str, name: str, settings: Any, cpus: float = MONITOR_CPUS) -> ActorSpec:
+def _spec(
+    kind: str, which: str, name: str, settings: Any, actor: str | None = None, cpus: float = MONITOR_CPUS
+) -> ActorSpec:
     # Not of a pickle, whose bytes depend on which equal strings happen to be one object.
     text = json.dumps((kind, name, settings, cpus), default=asdict, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    return ActorSpec(kind, which, name, settings, digest, cpus)
+    return ActorSpec(kind, which, name, settings, digest, cpus, actor or name)

@@ -11,8 +11,11 @@ from typing import Any
 from cluster.config import PipelineConfig
 from cluster.fleet import SILENT, Fleet, Member, MemberState
 from cluster.hosts import Hosts
-from cluster.plan import standby_specs
-from cluster.spools import FoundSpool
+from cluster.plan import ActorSpec
+from cluster.spools import FoundSpool, Place
+
+#: Kinds of members of which a table has one or two.
+TABLES = ("monitor", "standby")
 
 #: Seconds over which rates are averaged.
 RATE_WINDOW = 5.0
@@ -86,17 +89,23 @@ def pipeline_status(
         "adopted": sum(member.adopted for member in fleet.members.values()),
         "alerts": list(fleet.alerts),
         "web": dict(web),
-        "hosts": _hosts(hosts),
+        "hosts": _hosts(hosts, [member.spec for kind in TABLES for member in by_kind[kind]]),
         "tables": [
             {
                 **_table(member, rates, now),
+                "actor": member.spec.actor,
                 "host": hosts.homes.get(member.spec.home),
                 "standby": _standby(standbys.get(member.spec.which), member, hosts),
             }
             for member in sorted(by_kind["monitor"], key=lambda member: tables.index(member.spec.which))
         ],
         "spools": _spools(
-            hosts, config, {_place(member): member for member in by_kind["drainer"]}, rates, now
+            hosts,
+            config,
+            {(member.spec.home, member.spec.which) for kind in TABLES for member in by_kind[kind]},
+            {_place(member): member for member in by_kind["drainer"]},
+            rates,
+            now,
         ),
         "decoders": {
             **pool,
@@ -107,33 +116,37 @@ def pipeline_status(
     }
 
 
-def _hosts(hosts: Hosts) -> list[dict[str, Any]]:
-    names = sorted({*hosts.alive, *hosts.homes.values(), *(host for host, _ in hosts.spools)})
+def _hosts(hosts: Hosts, specs: list[ActorSpec]) -> list[dict[str, Any]]:
+    names = sorted({*hosts.alive, *hosts.homes.values(), *(place.host for place in hosts.spools)})
     return [
         {
             "name": name,
             "alive": name in hosts.alive,
             "searched": hosts.searched(name),
-            "tables": sorted(table for table, home in hosts.homes.items() if home == name),
+            "tables": sorted({spec.which for spec in specs if hosts.homes.get(spec.home) == name}),
             "problem": hosts.problems.get(name),
         }
         for name in names
     ]
 
 
-def _place(member: Member) -> tuple[str, str]:
-    return member.spec.settings.drain.host, member.spec.which
+def _place(member: Member) -> Place:
+    return Place(member.spec.settings.drain.host, member.spec.home, member.spec.which)
 
 
 def _spools(
-    hosts: Hosts, config: PipelineConfig, drainers: dict[tuple[str, str], Member], rates: Rates, now: float
+    hosts: Hosts,
+    config: PipelineConfig,
+    wanted: set[tuple[str, str]],
+    drainers: dict[Place, Member],
+    rates: Rates,
+    now: float,
 ) -> list[dict[str, Any]]:
-    """The spools that no monitor has and that are not empty."""
+    """The spools that no monitor of `wanted`, (home, table), has and that are not empty."""
     found = []
-    homes = {table.name for table in config.tables} | {spec.home for spec in standby_specs(config)}
-    orphans = hosts.orphans(homes)
-    for (host, table), spool in sorted(orphans.items()):
-        drainer = drainers.get((host, table))
+    for place, spool in sorted(hosts.orphans(wanted).items()):
+        host, _, table = place
+        drainer = drainers.get(place)
         if not (spool.records or spool.problem or drainer):
             continue
         entry = {

@@ -150,6 +150,7 @@ class Actor(Part):
 
 
 class Table(Actor):
+    actor: str = Field(description="Ray's name of the actor; several small tables may have one in common.")
     host: str | None
     paused: bool = Field(False, description="Whether a person has paused its delivery.")
     standby: Standby | None

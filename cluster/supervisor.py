@@ -19,8 +19,9 @@ from actors.errors import ActorError
 from cluster.config import PipelineConfig
 from cluster.config_web import Web
 from cluster.difference import difference
-from cluster.keeper import ACTORS, WITH_SPOOL, Keeper, reason
+from cluster.keeper import ACTORS, MONITORS, TABLES, WITH_SPOOL, Keeper, reason
 from cluster.plan import SUPERVISOR_CPUS, ActorSpec
+from cluster.sharing import assign_homes
 from cluster.status import pipeline_status
 from cluster.watch import Watch
 
@@ -75,6 +76,14 @@ class Supervisor(Keeper):
         """The configuration **with credentials**, as ``PipelineConfig.dump`` gives it."""
         return self._config.dump()
 
+    def actors_of(self, table: str) -> list[str]:
+        """Ray's names of the actors that have `table`: of its monitor, then of its standby."""
+        with self._lock:
+            specs = [member.spec for member in self._fleet.members.values()]
+            return [
+                spec.actor for kind in TABLES for spec in specs if (spec.kind, spec.which) == (kind, table)
+            ]
+
     def scale(self, decoders: int | None) -> str | None:
         """Hold the pool at `decoders`; with None, let its size follow the load again.
 
@@ -112,6 +121,7 @@ class Supervisor(Keeper):
                     return f"{self._config.pipeline} is being stopped"
                 if delivered:
                     self._config = steps[-1].config
+                    self._homes = assign_homes(self._config, {**self._hosts.known_homes(), **self._homes})
                     size = self._pool.rebound(self._config)
                     self._resize(size, "file", "its bounds have changed")
                 wanted = self._specs()
@@ -129,25 +139,36 @@ class Supervisor(Keeper):
             )
 
     def _exchange(self, ends: list[ActorSpec], wanted: list[ActorSpec], fronts: Container[str]) -> None:
-        """End some actors, monitors before what they send to, and want others, perhaps of the same names.
+        """End some members, monitors before what they send to, and want others, perhaps of the same names.
 
-        `fronts` are the actors that are monitors.
+        `fronts` are those that are monitors.
         """
-        with self._lock:
-            handles = {spec.name: self._handles.pop(spec.name, None) for spec in ends}
-            for spec in ends:
-                self._fleet.unwant(spec.name)
-                self._gone(spec.name)
-                self._pairs.pop(spec.name, None)  # nobody is promoted meanwhile
         for kind in ("monitor", "standby", "writer", "decoder"):
-            some = {s.name: handles[s.name] for s in ends if s.kind == kind and handles[s.name] is not None}
-            _quietly({name: handle.stop.remote() for name, handle in some.items()}, 10.0)
-            for handle in some.values():
-                ray.kill(handle)
+            some = [spec for spec in ends if spec.kind == kind]
+            with self._lock:
+                handles = {s.name: self._handles.pop(s.name) for s in some if s.name in self._handles}
+                calls = {}
+                for spec in some:
+                    self._fleet.unwant(spec.name)
+                    self._gone(spec.name)
+                    self._pairs.pop(spec.name, None)  # nobody is promoted meanwhile
+                    if spec.name in handles:
+                        calls[spec.name] = self._end_part(spec, handles[spec.name])
+            _quietly(calls, 10.0)
+            with self._lock:
+                for handle in handles.values():
+                    if handle not in self._handles.values():
+                        self._kill(handle)
         with self._lock:
             self._fleet.want(wanted)
             self._pair_up(fronts)
             self._tell_decoders()
+
+    def _end_part(self, spec: ActorSpec, handle: Any) -> Any:
+        """The call that ends a member in its actor."""
+        if spec.kind in MONITORS:
+            return handle.end.remote(spec.which, self._incarnations[spec.name])
+        return handle.stop.remote()
 
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
         """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
@@ -170,7 +191,8 @@ class Supervisor(Keeper):
                 if not wanted:
                     continue
                 if spec.name in self._handles:
-                    call = self._handles[spec.name].resume.remote(list(wanted), skip, spec.which in tables)
+                    thaw = spec.which in tables
+                    call = self._handles[spec.name].resume.remote(spec.which, list(wanted), skip, thaw)
                     calls[spec.name] = (spec.which, call)
                 elif spec.name not in actors:
                     silent.append(spec.which)
@@ -196,7 +218,7 @@ class Supervisor(Keeper):
                 if sink not in spec.settings.sinks or table not in (None, spec.which):
                     continue
                 if spec.name in self._handles:
-                    calls[spec.which] = self._handles[spec.name].rewind.remote(sink, time)
+                    calls[spec.which] = self._handles[spec.name].rewind.remote(spec.which, sink, time)
                 else:
                     refused[spec.which] = "its monitor is being restarted; try again"
         feeds: dict[str, int] = {}
@@ -219,13 +241,10 @@ class Supervisor(Keeper):
         left = self._drain(drain_seconds)
         with self._lock:
             self._state = "stopping"
-            members = [
-                m.spec.name for kind in ACTORS for m in self._fleet.members.values() if m.spec.kind == kind
-            ]
-            handles = {name: self._handles[name] for name in members if name in self._handles}
-            handles |= self._leaving.handles
-        _quietly({name: handle.stop.remote() for name, handle in handles.items()}, 10.0)
-        for handle in handles.values():
+            handles = [handle for kind in ACTORS for handle in self._actors_of((kind,))]
+            handles += self._leaving.handles.values()
+        _quietly({handle: handle.stop.remote() for handle in dict.fromkeys(handles)}, 10.0)
+        for handle in handles:
             ray.kill(handle)
         with self._lock:
             self._state = "stopped"
@@ -240,12 +259,27 @@ class Supervisor(Keeper):
         deadline = time.monotonic() + seconds
         while True:
             with self._lock:
-                specs = [m.spec for m in self._fleet.members.values() if m.spec.kind in WITH_SPOOL]
-                specs = [spec for spec in specs if tables is None or spec.which in tables]
-                monitors = {s.name: self._handles[s.name] for s in specs if s.name in self._handles}
-            answers = _quietly({name: monitor.drain.remote() for name, monitor in monitors.items()}, 10.0)
+                specs = {
+                    name: member.spec
+                    for name, member in self._fleet.members.items()
+                    if member.spec.kind in WITH_SPOOL and (tables is None or member.spec.which in tables)
+                }
+                asked = {
+                    handle: [self._fleet.members[name].spec.which for name in names if name in specs]
+                    for handle, names in self._actors_of(WITH_SPOOL).items()
+                }
+            calls = {h: h.drain.remote(which) for h, which in asked.items() if which}
+            answers = {
+                (handle, table): answer
+                for handle, tables_of in _quietly(calls, 10.0).items()
+                for table, answer in tables_of.items()
+            }
             # A spool of another host is waited for no longer than that host answers.
-            silent = [s.which for s in specs if s.name not in answers and s.kind == "monitor"]
+            silent = [
+                spec.which
+                for name, spec in specs.items()
+                if (self._handles.get(name), spec.which) not in answers and spec.kind == "monitor"
+            ]
             pending = sum(answer["pending"] for answer in answers.values())
             # What waits for a person is not waited for here.
             busy = any(a["receiving"] or (a["pending"] and not a["stuck"]) for a in answers.values())
@@ -254,7 +288,7 @@ class Supervisor(Keeper):
             time.sleep(0.1)
 
 
-def _quietly(calls: dict[str, Any], timeout: float) -> dict[str, Any]:
+def _quietly(calls: dict[Any, Any], timeout: float) -> dict[Any, Any]:
     """The results of those calls that succeed in time."""
     refs = {call: key for key, call in calls.items()}
     done = ray.wait(list(refs), num_returns=len(refs), timeout=timeout)[0] if refs else []
@@ -287,6 +321,10 @@ class SupervisorActor:
     @ray.method(concurrency_group="control")
     def config(self) -> dict[str, Any]:
         return self._supervisor.config()
+
+    @ray.method(concurrency_group="control")
+    def actors_of(self, table: str) -> list[str]:
+        return self._supervisor.actors_of(table)
 
     @ray.method(concurrency_group="control")
     def scale(self, decoders: int | None) -> str | None:

@@ -15,6 +15,9 @@ from actors.monitor.spool import Position
 POLL_INTERVAL = 1.0
 MIN_INTERVAL = 0.1
 
+#: Questions for types per second that all tables of a process ask together while no rows come.
+POLLS = 10
+
 #: Seconds that the end of a stream waits for a question that is under way.
 STOP_PATIENCE = 2.0
 
@@ -34,9 +37,31 @@ class Answer:
     error: Exception | None = None
 
 
+class _Pace:
+    """How often the tables of this process ask while no rows come: the more there are, the less often each."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._streams = 0
+
+    def join(self, streams: int) -> None:
+        with self._lock:
+            self._streams += streams
+
+    def interval(self, least: float) -> float:
+        return max(least, self._streams / POLLS)
+
+
+_pace = _Pace()
+
+
 class TypeAsker:
     """Asks a stream for its type, every `interval` seconds and soon after rows have come, with a `pause` in between;
-    never two questions at once."""
+    never two questions at once.
+
+    Where many tables are in one process, those without new rows are asked for less often; that their topics are
+    still there is seen as often all the same.
+    """
 
     def __init__(
         self,
@@ -68,18 +93,25 @@ class TypeAsker:
         self._thread.join(STOP_PATIENCE)
 
     def _run(self) -> None:
+        _pace.join(1)
+        asked_at = 0.0
         while not self._stop.is_set():
-            self._ask.wait(self._interval)
+            poked = self._ask.wait(self._interval)
             self._ask.clear()
             if self._stop.is_set():
-                return
+                break
             try:
+                if not poked and time.monotonic() < asked_at + _pace.interval(self._interval):
+                    self._stream.check()
+                    continue
+                asked_at = time.monotonic()
                 answer = self._question(self._received())
             except Exception as error:  # for the receiving thread, which it must not fail to reach
                 answer = Answer(Position(), time.time(), error=error)
             self.answers.append(answer)
             self._stream.wake()
             self._stop.wait(self._pause)
+        _pace.join(-1)
 
     def _question(self, asked: Position) -> Answer:
         steps: list[Described] = []

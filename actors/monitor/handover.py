@@ -37,6 +37,8 @@ class Handover:
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
+        #: Called when a stream has opened.
+        self.opened: Callable[[], None] = lambda: None
         self._wake: Callable[[], None] | None = None
         self._wanted: float | None = None
         self._settled = 0.0
@@ -49,6 +51,7 @@ class Handover:
         with self._changed:
             self._wake, self._settled = wake, 0.0
             self._changed.notify_all()
+        self.opened()
 
     def close(self) -> None:
         """The stream ended."""

@@ -48,8 +48,9 @@ REPEATED = 2
 #: Attempts to count while nothing comes, before bounds have to do.
 QUIET_ATTEMPTS = 5
 
-#: Seconds between looks for something to do, and for which retries are put off at most.
-TICK = 0.25
+#: Seconds between looks for something to do (there is some when a stream opens, and then none is waited for), and
+#: for which retries are put off at most.
+TICK = 1.0
 RETRY_MAX = 30.0
 
 #: Gaps that status shows, the latest.
@@ -86,6 +87,7 @@ class Healer:
         self._handover = handover
         self._stop = threading.Event()
         self._wake = threading.Event()
+        handover.opened = self._wake.set
         self._audited = threading.Condition()
         self._audits = 0
         self._audit_at = 0.0
@@ -142,7 +144,7 @@ class Healer:
         while not self._stop.is_set():
             self._wake.wait(TICK)
             self._wake.clear()
-            if self._stop.is_set() or not self._handover.is_open:
+            if self._stop.is_set() or not self._handover.is_open or not self._due():
                 continue
             reader = self._source.reader()
             try:
@@ -158,6 +160,10 @@ class Healer:
             finally:
                 self.progress = None
                 reader.close()
+
+    def _due(self) -> bool:
+        audit = time.monotonic() >= self._audit_at
+        return audit or self.busy or any(gap.state == "healing" for gap in self._gaps.unsettled())
 
     @property
     def _column(self) -> str | None:

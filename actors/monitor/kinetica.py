@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from actors.codec.exact import FrameError, ReferenceDecoder
 from actors.monitor.overlap import RECENT, Overlap
+from actors.monitor.server import Server, lease
 from actors.monitor.settings import SourceSettings
 from actors.monitor.source import (
     Described,
@@ -48,7 +49,7 @@ REREAD_VALUES = 2000
 #: Events that are counted although nobody may want their records: they make the account of the table exact.
 COUNTED = ("update", "delete")
 
-#: Seconds between questions whether the topics still exist.
+#: Seconds between questions whether the topics still exist, for all tables of a process at once.
 MONITOR_INTERVAL = 0.5
 
 
@@ -73,23 +74,20 @@ class KineticaTable:
 
     def open(self, stale_topics: Iterable[str]) -> TableStream:
         """Create one table monitor per event kind and subscribe to all of them on one socket."""
-        settings = self._settings
-        client = KineticaClient(**settings.source)
+        server = lease(self._settings.source)
         try:
             for topic in stale_topics:
-                _clear(client, topic)
-            return TableStream(settings, client, counted=self._counted)
+                _clear(server.client, topic)
+            return TableStream(self._settings, server, counted=self._counted)
         except KineticaError as error:
-            client.close()
             raise _lost(error) from error
 
     def join(self, following: Following) -> TableStream:
         """Subscribe to table monitors that another process has created, and clears."""
-        client = KineticaClient(**self._settings.source)
+        server = lease(self._settings.source)
         try:
-            return TableStream(self._settings, client, following)
+            return TableStream(self._settings, server, following)
         except KineticaError as error:
-            client.close()
             raise _lost(error) from error
 
     def reader(self) -> TableReader:
@@ -103,11 +101,12 @@ class TableStream:
     def __init__(
         self,
         settings: SourceSettings,
-        client: KineticaClient,
+        server: Server,
         joined: Following | None = None,
         counted: Sequence[str] = COUNTED,
     ) -> None:
-        self._client = client
+        self._server = server
+        self._client = server.client
         self._table = settings.table
         self._wanted = settings.events
         self._counted = counted
@@ -137,7 +136,7 @@ class TableStream:
         self._owned = joined is None
         self._host = ""
         self._listed: set[str] = set()  # topics that the server has ever said that it knows
-        self._asked_for_topic = self._checked = 0.0
+        self._checked = 0.0
         try:
             self._subscribe(settings, joined or self._create(settings))
         except ValueError as error:
@@ -167,7 +166,7 @@ class TableStream:
         self._counts = {kind: ReferenceDecoder(t.columns) for kind, t in found.items() if kind != "insert"}
         types = list(found.values())
         host = self._host = self._client.monitor_host()
-        port = settings.monitor_port or self._client.monitor_port()
+        port = settings.monitor_port or self._server.monitor_port()
         exact = topics_are_distinguishable(self._kinds, types)
         self._subscription = Subscription(host, port, self._kinds, exact_topics=exact)
         if not self._subscription.wait_connected(CONNECT_TIMEOUT):
@@ -176,7 +175,7 @@ class TableStream:
                 "check source.kinetica.monitor_port and that no firewall blocks it"
             )
         # So that they are known to be listed, should they go at once.
-        self._check_topics()
+        self._check_topics(age=0.0)
 
     @property
     def schemas(self) -> Mapping[str, str]:
@@ -319,18 +318,18 @@ class TableStream:
             with self._lock:
                 self._retired.discard(topic)
 
-    def _check_topics(self) -> None:
+    def check(self) -> None:
+        self._check_topics()
+
+    def _check_topics(self, age: float | None = None) -> None:
         """Topics go with their table and with their server, also where name, type and connection stay or come back."""
         now = time.monotonic()
-        if now < self._asked_for_topic + MONITOR_INTERVAL:
-            return
         with self._lock:
             topics = set(self._kinds)
         if not topics:
             return
-        self._asked_for_topic = now
         try:
-            known = topics & {monitor.topic_id for monitor in self._client.show_table_monitors()}
+            at, listed = self._server.topics(MONITOR_INTERVAL if age is None else age)
         except RequestRefused:
             self._checked = now  # not allowed to ask
             return
@@ -339,15 +338,15 @@ class TableStream:
         if self._subscription is not None and self._client.monitor_host() != self._host:
             raise SourceLost(f"the source failed over to {self._client.url}")
         with self._lock:
-            gone = (self._listed & set(self._kinds)) - known
-        self._listed |= known
+            gone = (self._listed & topics & set(self._kinds)) - listed
+        self._listed |= listed & topics
         if gone and not self._ended:
             if self._linked:
                 raise TableGone(
                     f"the monitor of table {self._table} is gone: the table was dropped and created again"
                 )
             raise SourceLost(f"the monitor of table {self._table} is gone: the server was restarted")
-        self._checked = now
+        self._checked = at
 
     def renew(self) -> str:
         try:
@@ -414,9 +413,10 @@ class TableStream:
         if self._subscription is not None:
             self._subscription.close()
         with self._lock:
-            self._closed = True
+            released, self._closed = self._closed, True
         self._clear_topics()
-        self._client.close()
+        if not released:
+            self._server.release()
 
     def _clear_topics(self) -> None:
         for topic in self.topics if self._owned else ():
@@ -424,10 +424,11 @@ class TableStream:
 
 
 class KineticaReader:
-    """Reads a table over connections of its own."""
+    """Reads a table."""
 
     def __init__(self, settings: SourceSettings) -> None:
-        self._client = KineticaClient(**settings.source)
+        self._server = lease(settings.source)
+        self._client = self._server.client
         self._table = settings.table
 
     def described(self) -> Described:
@@ -458,7 +459,7 @@ class KineticaReader:
         return Page(page.records, described, page.total)
 
     def close(self) -> None:
-        self._client.close()
+        self._server.release()
 
 
 def _described(info: TableInfo) -> Described:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from actors.errors import SpoolError, SpoolInUse
+from actors.errors import MonitorTooLarge, SpoolDamaged, SpoolError, SpoolInUse
 from actors.monitor.changelog import ChangeLog
 from actors.monitor.continuity import Before
 from actors.monitor.dispatch import Dispatcher
@@ -60,6 +60,8 @@ class Monitor:
         self._healer: Healer | None = None
         self._threads: dict[str, threading.Thread] = {}
         self._failure: str | None = None
+        #: Whether what failed is not the table's alone, but of all that are in this process.
+        self._fatal = False
         self._intake = True
         self._predecessor: Predecessor | None = None
         self._stopped = threading.Event()
@@ -192,6 +194,7 @@ class Monitor:
             except Exception as error:  # shown by status, upon which the supervisor starts the monitor afresh
                 log.exception("%s: the %s thread failed", self._settings.table, name)
                 self._failure = f"{type(error).__name__}: {error}"
+                self._fatal = isinstance(error, (SpoolDamaged, MonitorTooLarge))
 
         thread = threading.Thread(target=run, name=f"{self._settings.table}-{name}", daemon=True)
         self._threads[name] = thread
@@ -286,7 +289,8 @@ class Monitor:
         receiver, dispatcher, spool = self._receiver, self._dispatcher, self._spool
         stale = dispatcher is not None and dispatcher.stale
         if self._failure is not None or stale:
-            return {"state": "failed", "problem": self._failure or "a newer monitor owns the table"}
+            problem = self._failure or "a newer monitor owns the table"
+            return {"state": "failed", "problem": problem, "fatal": self._fatal}
         if self._stopped.is_set():
             return {"state": "stopped", "problem": None}
         if receiver is None or dispatcher is None or spool is None:

@@ -38,7 +38,7 @@ FEED_SUFFIX = {"insert": "", "update": ".updates", "delete": ".deletes"}
 CHANGES_SUFFIX = ".changes"
 
 #: Longest wait for frames in seconds, so that a stop and the state of the disk are noticed.
-SLICE = 0.25
+SLICE = 0.5
 
 #: Payload bytes of one commit, other than of a single block: a disk that is nearly full has room for them.
 COMMIT_BYTES = 8 << 20

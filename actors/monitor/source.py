@@ -70,6 +70,9 @@ class Stream(Protocol):
     def describe(self) -> Described:
         """Ask for the type now. Raises :class:`TableGone` or :class:`SourceLost`."""
 
+    def check(self) -> None:
+        """See whether the source still knows the topics, which costs less than :meth:`describe`; raises as it does."""
+
     def renew(self) -> str:
         """Have inserts published under a further topic as well, none of which came before this call."""
 

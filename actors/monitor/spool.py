@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from actors.batch import Rejected
 from actors.block import Block, BlockId
+from actors.errors import SpoolError
 from actors.monitor import accounts, letters, spool_db
 from actors.monitor.accounts import Account, Outcome
 from actors.monitor.changelog import Change, ChangeLog
@@ -24,7 +25,7 @@ from actors.monitor.damage import Damage
 from actors.monitor.layout import INSERT_BLOCK, SELECT_BLOCK, block_crc
 from actors.monitor.layout import Position as Position
 from actors.monitor.retention import Retention
-from actors.monitor.spool_db import PAGE_BYTES
+from actors.monitor.spool_db import PAGE_BYTES, SpoolDatabase
 from actors.names import feeds_of
 
 _FIRST_BLOCK = f"{SELECT_BLOCK} (epoch, offset) >= (?, ?) ORDER BY epoch, offset LIMIT 1"
@@ -77,12 +78,19 @@ class Spool:
         self.directory = Path(directory)
         self._holder = table
         self._sinks: tuple[str, ...] = ()
-        self._database = spool_db.share(self.directory, table)
+        self._shared: SpoolDatabase | None = spool_db.share(self.directory, table)
         self._database.log = self._log = log
         #: The condition, on a column `feed`, of what is this table's.
         self._mine = "1" if table is None else f"feed IN ({', '.join(map(_quoted, feeds_of(table)))})"
         self.letters = letters.DeadLetters(self.transaction, self._mine)
         self.retention = Retention(self._database, self._mine, retain, retain_bytes)
+
+    @property
+    def _database(self) -> SpoolDatabase:
+        """Not there after the end: others may still have it, and what comes late must not get into it."""
+        if self._shared is None:
+            raise SpoolError(f"spool {self.directory} of {self._holder} is closed")
+        return self._shared
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:
         """A transaction, for neighbours that keep what is theirs in this database, by feed or table.
@@ -444,7 +452,9 @@ class Spool:
 
     def close(self) -> None:
         """Release the directory; the last spool in it closes the database. Calling it again does nothing."""
-        spool_db.release(self._database, self._holder)
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            spool_db.release(shared, self._holder)
 
 
 def _hold(db: sqlite3.Connection, feed: str, at: Position) -> None:

@@ -38,6 +38,9 @@ SHRINK_BYTES = 8 << 20
 #: Seconds to wait for SQLite's own locks, which only another program could hold.
 BUSY_TIMEOUT = 5.0
 
+#: Statements that SQLite need not parse again: those of many tables name the table.
+STATEMENTS = 4096
+
 NAME = "spool.db"
 
 #: The beginning of a statement that creates something.
@@ -172,6 +175,7 @@ class SpoolDatabase:
             isolation_level=None,
             check_same_thread=False,
             factory=RecordingConnection,
+            cached_statements=STATEMENTS,
         )
         self._connections.append(db)
         db.execute("PRAGMA synchronous=FULL")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import socket
 import struct
@@ -62,6 +63,7 @@ REDIAL_LOST = 1.0
 REDIAL_MUTE = 2 * CONNECT_TIMEOUT
 
 _NOBLOCK = int(zmq.NOBLOCK)
+_links = itertools.count()
 _EVENT = struct.Struct("=HI")
 _WATCHED = (
     zmq.EVENT_CONNECTED | zmq.EVENT_CONNECT_RETRIED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
@@ -128,22 +130,25 @@ class Subscription:
         self._carry: bytes | None = None  # a topic frame whose message is the next to be read
         self._links: list[Link] = []
         self._redial_at: float | None = None
-        self._context = zmq.Context()
+        context: zmq.Context[zmq.Socket[bytes]] = (
+            zmq.Context.instance()
+        )  # one for all of a process, with one thread for input and output
         self._wake_sender, self._wake_receiver = socket.socketpair()
         self._wake_sender.setblocking(False)
         self._wake_receiver.setblocking(False)
-        self._socket = self._context.socket(zmq.SUB)
+        self._socket = context.socket(zmq.SUB)
         for option, value in _options(receive_mark, ipv6=":" in host).items():
             self._socket.setsockopt(option, value)
         for topic in self._topics:
             self._socket.setsockopt(zmq.SUBSCRIBE, topic)
         # Before connecting: an event that comes with nobody listening is lost, and the official client, which
         # attaches its monitor afterwards, then waits for it for ever.
-        self._socket.monitor("inproc://link", _WATCHED)
-        self._monitor = self._context.socket(zmq.PAIR)
+        link = f"inproc://link-{next(_links)}"
+        self._socket.monitor(link, _WATCHED)
+        self._monitor = context.socket(zmq.PAIR)
         # The event of a full queue would block ZeroMQ's own thread, and `close` with it. Events come a few a second.
         self._monitor.setsockopt(zmq.RCVHWM, 0)
-        self._monitor.connect("inproc://link")
+        self._monitor.connect(link)
         self._link_poller, self._poller = zmq.Poller(), zmq.Poller()
         for poller in (self._link_poller, self._poller):
             poller.register(self._monitor, zmq.POLLIN)
@@ -210,7 +215,6 @@ class Subscription:
             self._socket.monitor(None, 0)
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
-        self._context.term()
         self._wake_sender.close()
         self._wake_receiver.close()
 

@@ -54,6 +54,7 @@ def table(name: str, state: str = "receiving", **more: Any) -> dict[str, Any]:
     lanes = more.pop("lanes", [lane(name, "events")])
     return {
         **actor(name, state),
+        "actor": f"p/monitor/{name}",
         "host": "a",
         "standby": None,
         "aborted": None,

@@ -42,12 +42,17 @@ def test_nobody_is_killed_so_often_that_it_parks() -> None:
 def test_only_what_runs_and_was_asked_for() -> None:
     status = {
         "pipeline": "p",
-        "tables": [{"name": "t", "pid": 1}, {"name": "down", "pid": None}],
+        "tables": [
+            {"name": "t", "pid": 1, "actor": "p/monitor/t"},
+            {"name": "u", "pid": 5, "actor": "p/monitor/shared~1"},
+            {"name": "v", "pid": 5, "actor": "p/monitor/shared~1"},
+            {"name": "down", "pid": None, "actor": "p/monitor/down"},
+        ],
         "decoders": {"members": [{"name": "0", "pid": 2}, {"name": "1", "pid": None}]},
         "sinks": [{"name": "s", "pid": 3}],
     }
     assert actors_of(status, ["monitor", "decoder", "writer", "supervisor"]) == {
-        "monitor": ["p/monitor/t"],
+        "monitor": ["p/monitor/shared~1", "p/monitor/t"],
         "decoder": ["p/decoder/0"],
         "writer": ["p/writer/s"],
         "supervisor": ["p/supervisor"],

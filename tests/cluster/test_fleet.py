@@ -33,7 +33,7 @@ def policy() -> RestartPolicy:
 
 
 def spec(name: str, kind: str = "decoder") -> ActorSpec:
-    return ActorSpec(kind, name, name, None, "digest", 0.1)
+    return ActorSpec(kind, name, name, None, "digest", 0.1, name)
 
 
 def fleet(*names: str) -> Fleet:

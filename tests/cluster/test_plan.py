@@ -20,6 +20,7 @@ from cluster.plan import (
     standby_specs,
     writer_specs,
 )
+from cluster.spools import Place
 
 TEXT = """\
 pipeline: flights
@@ -155,12 +156,12 @@ def test_a_table_with_a_standby_has_two_places_with_a_spool_each() -> None:
 
 
 def test_a_drainer_has_the_sinks_that_are_left_also_for_a_table_that_is_not_in_the_file() -> None:
-    spec = drainer_spec(config(), "east", "former", ["more", "lost"], 7)
+    spec = drainer_spec(config(), Place("east", "former", "former"), ["more", "lost"], 7)
     assert (spec.kind, spec.which, spec.name) == ("drainer", "former", "flights/drainer/east/former")
     assert spec.settings.spool == "/spool/flights/former"
     assert spec.settings.sinks == ("more",)
     assert spec.settings.drain == Drain("east", ("lost",), 7)
-    flights = drainer_spec(config(), "east", "flights", ["events"], None)
+    flights = drainer_spec(config(), Place("east", "flights", "flights"), ["events"], None)
     assert flights.settings.events == ("insert", "delete")
     assert flights.digest != monitor_specs(config())[0].digest
 

@@ -14,7 +14,7 @@ from cluster.hosts import Hosts
 from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
 from cluster.pool import Pool
 from cluster.show import show_status
-from cluster.spools import FoundSpool
+from cluster.spools import FoundSpool, Place
 from cluster.status import RATE_WINDOW, Rates, pipeline_status
 from tests.cluster.test_hosts import node
 
@@ -168,10 +168,10 @@ def test_spools_without_a_monitor_are_shown_with_what_they_hold() -> None:
     )
     hosts.found("b", [FoundSpool("t", 7, {"events": 3}), FoundSpool("empty", 7, {"events": 0})])
     fleet = started()
-    fleet.want([drainer_spec(CONFIG, "b", "t", ["events"], 7)])
+    fleet.want([drainer_spec(CONFIG, Place("b", "t", "t"), ["events"], 7)])
     fleet.actions(0.0)
     fleet.answered("p/drainer/b/t", answers(), 1.0)
-    hosts.drained(("a", "gone"))
+    hosts.drained(Place("a", "gone", "gone"))
     shown = {(spool["host"], spool["table"]): spool for spool in status(fleet, hosts=hosts)["spools"]}
     assert set(shown) == {("a", "old"), ("a", "gone"), ("b", "t")}
     assert (shown["b", "t"]["state"], shown["b", "t"]["records"]) == ("draining", 4)

@@ -24,9 +24,9 @@ from actors.batch import Batch, Rejected
 from actors.block import Block
 from actors.codec.decoder import Decoder, all_or_nothing
 from actors.codec.isolated import Limits, decode_isolated
-from actors.monitor.actor import RayTransport
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.kinetica import block_schema
+from actors.monitor.ray_transport import RayTransport
 from actors.monitor.spool import Spool
 from actors.names import NAMESPACE, decoder_name, monitor_name, writer_name
 from actors.writer.actor import WriterActor
@@ -117,7 +117,7 @@ def test_a_table_aborts_alone_until_it_is_resumed(
     assert f"{strict} to events goes on" in tablecast("resume", unique, strict).output
     # Asked directly: what the supervisor knows may be of before.
     monitor = ray.get_actor(monitor_name(unique, strict), NAMESPACE)
-    lanes = lambda: ray.get(monitor.status.remote(), timeout=DEADLINE)["lanes"]  # noqa: E731
+    lanes = lambda: ray.get(monitor.status.remote([strict]), timeout=DEADLINE)[strict]["lanes"]  # noqa: E731
     wait_until(lambda: any(lane["aborted"] for lane in lanes()), "it aborted again, as nothing was mended")
     before = ids(kronos, strict)
     assert before == list(range(len(before)))
@@ -219,8 +219,8 @@ def test_dead_letters_are_replayed_after_the_decoder_is_mended_though_the_monito
 
     os.kill(pid, signal.SIGKILL)  # the supervisor starts a real one: the defect is mended
     monitor = ray.get_actor(monitor_name(unique, unique), NAMESPACE)
-    monitor_pid = ray.get(monitor.status.remote(), timeout=DEADLINE)["pid"]
-    assert ray.get(monitor.replay.remote(None), timeout=DEADLINE)[unique][1] == 5
+    monitor_pid = ray.get(monitor.status.remote([unique]), timeout=DEADLINE)[unique]["pid"]
+    assert ray.get(monitor.replay.remote(unique, None), timeout=DEADLINE)[unique][1] == 5
     os.kill(monitor_pid, signal.SIGKILL)
     wait_until(lambda: table_status(supervisor, unique)["state"] == "receiving", "the monitor is back")
 

@@ -17,9 +17,9 @@ import ray
 from actors.batch import Batch
 from actors.block import Block
 from actors.codec.decoder import Decoder
-from actors.monitor.actor import RayTransport
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.kinetica import block_schema
+from actors.monitor.ray_transport import RayTransport
 from actors.monitor.spool import Spool
 from actors.names import NAMESPACE, decoder_name, writer_name
 from actors.writer.actor import WriterActor

@@ -214,6 +214,9 @@ class FakeStream:
     def describe(self) -> None:
         """It can never change."""
 
+    def check(self) -> None:
+        pass
+
     def wake(self) -> None:
         pass
 

@@ -10,7 +10,7 @@ import pytest
 
 from actors.batch import Rejected
 from actors.block import Block
-from actors.errors import SpoolInUse
+from actors.errors import SpoolError, SpoolInUse
 from actors.monitor.accounts import Outcome
 from actors.monitor.spool import Position, Spool
 
@@ -67,6 +67,8 @@ def test_a_table_is_held_once_and_the_directory_as_long_as_any_is(tmp_path: Path
             Spool(tmp_path, table)
     one.close()
     one.close()
+    with pytest.raises(SpoolError, match="is closed"):
+        one.append([block("t1", 0)])  # by a thread that is late
     again = Spool(tmp_path, "t1")
     two.append([block("t2", 0)])
     two.close()
