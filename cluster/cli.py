@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the job failed or data is missing, 2 wrong usage or config
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
@@ -15,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from cluster.cli_init import init
-from cluster.cli_letters import deadletters, resume
+from cluster.cli_letters import deadletters
 from cluster.cli_options import ADDRESS as _ADDRESS
-from cluster.cli_options import JSON as _JSON
+from cluster.cli_pause import pause, resume
 from cluster.cli_rewind import rewind
 from cluster.cli_start import READY_TIMEOUT, ask_endpoints, count, start, summary
+from cluster.cli_status import status
 from cluster.cli_submit import job, submit
 from cluster.cli_verify import chaos, verify
 from cluster.config import ConfigError, load
@@ -86,8 +85,7 @@ def run(file: Path, address: str | None) -> None:
     supervisor = start(config)
     click.echo("running; Ctrl-C drains and ends it")
     while not stop.wait(5.0):
-        status = control.ask(supervisor, "status")
-        click.echo(summary(status))
+        click.echo(summary(control.ask(supervisor, "status")))
     click.echo("draining")
     _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
 
@@ -105,27 +103,6 @@ def up(file: Path, address: str | None) -> None:
     control.connect(address, start=True)
     start(config)
     click.echo(f"next: tablecast status {config.pipeline}; tablecast down {config.pipeline}")
-
-
-@main.command()
-@click.argument("name", required=False)
-@_ADDRESS
-@_JSON
-def status(name: str | None, address: str | None, as_json: bool) -> None:
-    """Show tables, decoders and sinks of pipeline NAME, or of all."""
-    from cluster import control
-    from cluster.show import show_status
-
-    control.connect(address)
-    names = [name] if name else control.pipelines()
-    found = [control.ask(control.find(each), "status") for each in names]
-    if as_json:
-        click.echo(json.dumps(found[0] if name else found))
-    elif not found:
-        click.echo("no pipeline is running")
-    else:
-        for each in found:
-            show_status(each, Console())
 
 
 @main.command()
@@ -179,8 +156,10 @@ def demo(as_json: bool, limit: int | None) -> None:
 main.add_command(init)
 main.add_command(submit)
 main.add_command(job)
+main.add_command(status)
 main.add_command(verify)
 main.add_command(chaos)
+main.add_command(pause)
 main.add_command(resume)
 main.add_command(deadletters)
 main.add_command(rewind)

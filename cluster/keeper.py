@@ -28,6 +28,7 @@ from cluster.config import PipelineConfig
 from cluster.fleet import Action, Fleet, Kill, Look, Ping, Start
 from cluster.hosts import Hosts, Wait
 from cluster.pairs import PATIENCE, Pair
+from cluster.pauses import Pauses
 from cluster.plan import (
     ActorSpec,
     decoder_specs,
@@ -73,11 +74,12 @@ class Keeper:
             config = PipelineConfig.model_validate(changed["to"])
         self._config = config
         self._decoders = int(remembered.get("decoders", config.decoders.min))
-        self._earlier_restarts = int(remembered.get("restarts", 0))
+        self._pauses = Pauses.recall(remembered.get("paused", {}))
         self._hosts = Hosts.recall(remembered.get("hosts", {}))
         self._looked_at = 0.0
         self._searches = Searches(self._hosts, str(config.spool.path), config.pipeline)
-        self._fleet = Fleet(unresponsive=config.tuning.unresponsive)
+        failures = remembered.get("failures", {})
+        self._fleet = Fleet(unresponsive=config.tuning.unresponsive, failures=failures)
         self._fleet.want(self._specs())
         #: By either name.
         self._pairs: dict[str, Pair] = {}
@@ -175,9 +177,13 @@ class Keeper:
                 self._gone(name)
                 ray.kill(self._handles.pop(name))
             case Look(name):
-                if name in self._handles and _waits_for_resources(self._handles[name]):
+                if name in self._handles and _has_no_process(self._handles[name]):
                     cpus = self._fleet.members[name].spec.cpus
-                    why = f"waiting for {cpus} CPUs; add some, or end something"
+                    why = (
+                        None
+                        if _free_cpus() >= cpus
+                        else f"waiting for {cpus} CPUs; add some, or end something"
+                    )
                     self._fleet.waits(name, why, time.monotonic())
 
     def _start(self, spec: ActorSpec) -> None:
@@ -196,11 +202,15 @@ class Keeper:
             handle.stand_by.remote(self._decoders)
         elif spec.kind == "monitor":
             predecessor = self._hosts.predecessor(spec.which)
-            handle.start.remote(self._decoders, self._state == "running", predecessor)
+            handle.start.remote(self._decoders, self._state == "running", predecessor, self._paused(spec))
         elif spec.kind == "drainer":
-            handle.start.remote(self._decoders, False)
+            handle.start.remote(self._decoders, False, None, self._paused(spec))
         else:
             handle.start.remote()
+
+    def _paused(self, spec: ActorSpec) -> list[str]:
+        """The sinks to which a monitor or drainer is to deliver nothing now."""
+        return self._pauses.of(spec.which, spec.settings.sinks)
 
     def _node_for(self, spec: ActorSpec) -> str | None:
         """The node on which a monitor or drainer has its spool; None while there is none."""
@@ -274,7 +284,10 @@ class Keeper:
             # What a standby has received is not stored yet, so it has to receive, if only to stop at once.
             intake = ready or self._state == "running"
             other = pair.other(chosen)
-            call = self._handles[chosen].promote.remote(self._incarnation(), self._decoders, intake, other)
+            paused = self._paused(self._fleet.members[chosen].spec)
+            call = self._handles[chosen].promote.remote(
+                self._incarnation(), self._decoders, intake, other, paused
+            )
             self._promotions[call] = chosen
 
     def _promoted(self, call: Any) -> None:
@@ -351,6 +364,9 @@ class Keeper:
             if pair.front != front:
                 self._arrange()
                 self._save()
+        # Also of those that were away when it was said, or heard of two pauses in the other order.
+        if "paused" in answer and answer["paused"] != self._paused(spec):
+            self._handles[spec.name].pause.remote(self._paused(spec))
         if spec.kind == "monitor" and self._hosts.answered(spec.home, answer):
             self._save()
         elif spec.kind == "drainer" and answer.get("drained"):
@@ -385,10 +401,10 @@ class Keeper:
     def _save(self) -> None:
         if self._state in ("stopping", "stopped"):
             return  # what comes now is of a pipeline that has ended
-        restarts = self._earlier_restarts + self._fleet.restarts
         values: dict[str, Any] = {
             "decoders": self._decoders,
-            "restarts": restarts,
+            "failures": dict(self._fleet.failures),
+            "paused": self._pauses.dump(),
             "hosts": self._hosts.dump(),
             "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
         }
@@ -397,7 +413,13 @@ class Keeper:
         self._memory.save(values)
 
 
-def _waits_for_resources(handle: Any) -> bool:
+def _free_cpus() -> float:
+    """The most CPUs that a node has free."""
+    nodes = ray._private.state.available_resources_per_node()  # Ray's public API has only their sum
+    return max((float(node.get("CPU", 0.0)) for node in nodes.values()), default=0.0)
+
+
+def _has_no_process(handle: Any) -> bool:
     """Whether an actor has no process yet."""
     return actor_info(handle._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
 

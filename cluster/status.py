@@ -10,6 +10,7 @@ from typing import Any
 from cluster.config import PipelineConfig
 from cluster.fleet import SILENT, Fleet, Member, MemberState
 from cluster.hosts import Hosts
+from cluster.pauses import Pauses
 from cluster.plan import standby_specs
 from cluster.spools import FoundSpool
 
@@ -56,11 +57,11 @@ def pipeline_status(
     state: str,
     since: float,
     decoders: int,
-    earlier_restarts: int,
+    pauses: Pauses,
 ) -> dict[str, Any]:
     """The whole pipeline, from the supervisor's process at `now` (monotonic seconds).
 
-    `since` is when it started, in seconds since 1970.
+    `since` is when it started, in seconds since 1970. Restarts are counted since the pipeline was started.
     """
     by_kind: dict[str, list[Member]] = {
         "monitor": [],
@@ -79,27 +80,31 @@ def pipeline_status(
         "time": time.time(),
         "supervisor_pid": os.getpid(),
         "supervisor_since": since,
-        "restarts": earlier_restarts + fleet.restarts,
+        "restarts": fleet.restarts,
         "adopted": sum(member.adopted for member in fleet.members.values()),
         "alerts": list(fleet.alerts),
         "hosts": _hosts(hosts),
         "tables": [
             {
-                **_table(member, rates, now),
+                **_table(member, fleet, rates, now),
+                "paused": member.spec.which in pauses.tables,
                 "host": hosts.homes.get(member.spec.home),
-                "standby": _standby(standbys.get(member.spec.which), member, hosts),
+                "standby": _standby(standbys.get(member.spec.which), member, fleet, hosts),
             }
             for member in sorted(by_kind["monitor"], key=lambda member: tables.index(member.spec.which))
         ],
         "spools": _spools(
-            hosts, config, {_place(member): member for member in by_kind["drainer"]}, rates, now
+            hosts, config, {_place(member): member for member in by_kind["drainer"]}, fleet, rates, now
         ),
         "decoders": {
             "wanted": decoders,
             "running": sum(member.state is MemberState.UP for member in by_kind["decoder"]),
-            "members": [_decoder(member, rates, now) for member in by_kind["decoder"]],
+            "members": [_decoder(member, fleet, rates, now) for member in by_kind["decoder"]],
         },
-        "sinks": [_sink(member, rates, now) for member in by_kind["writer"]],
+        "sinks": [
+            {**_sink(member, fleet, rates, now), "paused": member.spec.which in pauses.sinks}
+            for member in by_kind["writer"]
+        ],
     }
 
 
@@ -122,7 +127,12 @@ def _place(member: Member) -> tuple[str, str]:
 
 
 def _spools(
-    hosts: Hosts, config: PipelineConfig, drainers: dict[tuple[str, str], Member], rates: Rates, now: float
+    hosts: Hosts,
+    config: PipelineConfig,
+    drainers: dict[tuple[str, str], Member],
+    fleet: Fleet,
+    rates: Rates,
+    now: float,
 ) -> list[dict[str, Any]]:
     """The spools that no monitor has and that are not empty."""
     found = []
@@ -141,7 +151,7 @@ def _spools(
             "problem": _held(host, spool, hosts, config),
         }
         if drainer is not None and host in hosts.alive:
-            told = _table(drainer, rates, now)
+            told = _table(drainer, fleet, rates, now)
             up = drainer.state is MemberState.UP
             entry |= {"state": "draining", "problem": told["problem"]}
             entry |= {"records": told["pending"], "dead_letters": told["dead_letters"]} if up else {}
@@ -160,7 +170,7 @@ def _held(host: str, spool: FoundSpool, hosts: Hosts, config: PipelineConfig) ->
     return f"held on host {host}: {'; '.join(reasons) or 'about to be delivered'}"
 
 
-def _common(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _common(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     up = member.state is MemberState.UP
     problem = member.waiting or (answer.get("problem") if up else member.history.last_reason)
@@ -172,15 +182,15 @@ def _common(member: Member, rates: Rates, now: float) -> dict[str, Any]:
         "state": state,
         "pid": answer.get("pid") if up else None,
         "problem": problem,
-        "restarts": member.history.count,
+        "restarts": fleet.failures[member.spec.name],
         "recovery_seconds": [round(seconds, 3) for seconds in member.recovery],
         "records_per_second": round(rates.of(member.spec.name), 1) if up else 0.0,
     }
 
 
-def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _table(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
-    status = _common(member, rates, now)
+    status = _common(member, fleet, rates, now)
     if status["state"] == "up":
         status["state"] = answer.get("state", "starting")
     lanes = answer.get("lanes", [])
@@ -217,7 +227,7 @@ def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     }
 
 
-def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str, Any] | None:
+def _standby(standby: Member | None, monitor: Member, fleet: Fleet, hosts: Hosts) -> dict[str, Any] | None:
     """The table's standby: ``ready`` to take over at once, ``copying``, ``waiting`` for the monitor, or down."""
     if standby is None:
         return None
@@ -234,7 +244,7 @@ def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str,
         "aligned": answer.get("aligned", False),
         "lacked": answer.get("lacked", 0),
         "healed": seen.get("healed", 0),
-        "restarts": standby.history.count,
+        "restarts": fleet.failures[standby.spec.name],
     }
 
 
@@ -249,13 +259,13 @@ def _aborted(member: Member) -> dict[str, Any] | None:
     return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
-def _decoder(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _decoder(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     counts = {key: answer.get(key, 0) for key in ("blocks", "records", "rejects", "filtered", "busy_seconds")}
-    return {**_common(member, rates, now), **counts}
+    return {**_common(member, fleet, rates, now), **counts}
 
 
-def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _sink(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     numbers = (
         "records",
@@ -270,7 +280,7 @@ def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     facts = ("circuit", "concurrency", "problem_since", "last_error", "last_error_at")
     (kind,) = member.spec.settings
     return {
-        **_common(member, rates, now),
+        **_common(member, fleet, rates, now),
         "kind": kind,
         **{key: answer.get(key, 0) for key in numbers},
         **{key: answer.get(key) for key in facts},

@@ -13,6 +13,7 @@ from actors.block import Block
 from actors.codec.codec import Codec
 from actors.codec.decoder import Decoder, all_or_nothing
 from actors.codec.isolated import decode_isolated
+from actors.ray_state import keep_logs
 from protocols.kinetica.types import Column, TableType
 
 
@@ -24,6 +25,7 @@ class DecodeActor:
         self._digest = digest
         self._transforms = transforms
         self._decoder = Decoder(transforms)
+        keep_logs(())
 
     def decode(self, block: Block, strict: bool) -> Batch:
         """Decode `block`; with `strict`, records that do not decode raise :class:`DecodeAborted`."""

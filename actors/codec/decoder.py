@@ -94,7 +94,10 @@ class Decoder:
             decoded = decode(block)
             rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
             size = len(block.payload)
-            batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects, size)
+            batch = Batch(
+                *(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects, size),
+                decoded=time.time(),
+            )
             if block.feed in self._transforms:
                 batch = _transformed(batch, self._transforms[block.feed])
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -28,9 +28,11 @@ from actors.monitor.replicator import Parcel, PartnerLost
 from actors.monitor.settings import MonitorSettings, Predecessor
 from actors.monitor.source import Following, Received
 from actors.monitor.standby import Standby
+from actors.monitor.story import Story
+from actors.monitor.tap import Passed
 from actors.monitor.transport import DecoderFailed, Task
 from actors.names import NAMESPACE, decoder_name, writer_name
-from actors.ray_state import actor_info
+from actors.ray_state import actor_info, keep_logs
 
 log = logging.getLogger(__name__)
 
@@ -87,16 +89,16 @@ class RayTransport:
 
     def write(
         self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
-    ) -> None:
+    ) -> str | None:
         self._catch_up()
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
-            return
+            return None
         decoding = self._decode(task)
         if decoding is None:
             done(DecoderFailed("no decoder is running", blame=False))
-            return
+            return None
         block, before = self._ordered(task.id), previous and self._ordered(previous)
         call = writer.write.remote((self._incarnation, session), block, before, decoding.ref)
 
@@ -109,6 +111,7 @@ class RayTransport:
             done(outcome)
 
         call.future().add_done_callback(finished)
+        return f"decoder/{decoding.number}"
 
     def _ordered(self, block: BlockId) -> BlockId:
         return block._replace(feed=block.feed + self._suffix)
@@ -244,18 +247,25 @@ class MonitorActor:
         self._transport: RayTransport | None = None
         self._monitor: Monitor | None = None
         self._standby: Standby | None = None
+        keep_logs(settings.source)
         # Finding an actor loads the module of its class, a second or two on a busy machine: not while rows wait.
         import actors.codec.actor
         import actors.writer.actor  # noqa: F401
 
     @ray.method(concurrency_group="control")
-    def start(self, decoders: int, intake: bool = True, predecessor: Predecessor | None = None) -> None:
-        """See :meth:`Monitor.start`. On a running monitor it only sets the pool."""
+    def start(
+        self,
+        decoders: int,
+        intake: bool = True,
+        predecessor: Predecessor | None = None,
+        paused: Sequence[str] = (),
+    ) -> None:
+        """See :meth:`Monitor.start`; to the sinks `paused` nothing is delivered. A running monitor's pool is set."""
         with self._lock:
             if self._monitor is None:
                 drains = self._settings.drain.host if self._settings.drain else None
                 self._transport = RayTransport(self._settings.pipeline, self._incarnation, decoders, drains)
-                self._monitor = Monitor(self._settings, self._transport)
+                self._monitor = Monitor(self._settings, self._transport, paused=paused)
                 self._monitor.start(intake, predecessor)
                 threading.Thread(target=self._end_when_dead, name="alive", daemon=True).start()
             elif self._transport is not None:
@@ -286,7 +296,9 @@ class MonitorActor:
                 self._standby = Standby(self._settings, KineticaTable(self._settings))
 
     @ray.method(concurrency_group="control")
-    def promote(self, incarnation: int, decoders: int, intake: bool, partner: str) -> None:
+    def promote(
+        self, incarnation: int, decoders: int, intake: bool, partner: str, paused: Sequence[str] = ()
+    ) -> None:
         """Become the table's monitor, whose standby is the actor `partner`. On a running monitor it does nothing."""
         with self._lock:
             if self._monitor is not None:
@@ -295,7 +307,7 @@ class MonitorActor:
             self._incarnation = incarnation
             source = self._standby.take_over(incarnation)
             self._transport = RayTransport(self._settings.pipeline, incarnation, decoders)
-            monitor = Monitor(self._settings, self._transport)
+            monitor = Monitor(self._settings, self._transport, paused=paused)
             monitor.pair(source, RayPartner(partner), incarnation)
             monitor.start(intake)
             self._monitor = monitor
@@ -351,6 +363,21 @@ class MonitorActor:
         monitor = self._ready
         thawed = [(self._settings.table, "all its sinks")] if thaw and monitor.thaw() else []
         return monitor.dispatcher.resume(sinks, skip) + thawed
+
+    @ray.method(concurrency_group="control")
+    def pause(self, sinks: list[str]) -> int:
+        """See :meth:`Monitor.pause`."""
+        return self._ready.pause(sinks)
+
+    @ray.method(concurrency_group="control")
+    def tail(self, seen: int | None) -> Passed:
+        """See :meth:`Tap.read`."""
+        return self._ready.dispatcher.tap.read(seen)
+
+    @ray.method(concurrency_group="control")
+    def story(self, record: BlockId) -> Story:
+        """See :meth:`Monitor.story`."""
+        return self._ready.story(record)
 
     @ray.method(concurrency_group="control")
     def rewind(self, sink: str, time: int) -> dict[str, int]:

@@ -11,6 +11,7 @@ from rich.console import Console
 from cluster.config import parse
 from cluster.fleet import PING_INTERVAL, SILENT, Fleet
 from cluster.hosts import Hosts
+from cluster.pauses import Pauses
 from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
 from cluster.show import show_status
 from cluster.spools import FoundSpool
@@ -31,14 +32,18 @@ MONITOR, WRITER, DECODER = "p/monitor/t", "p/writer/events", "p/decoder/0"
 
 
 def started() -> Fleet:
-    fleet = Fleet()
+    fleet = Fleet(failures={"p/decoder/9": 3})
     fleet.want(monitor_specs(CONFIG) + writer_specs(CONFIG) + decoder_specs(CONFIG, 1))
     fleet.actions(0.0)
     return fleet
 
 
 def status(
-    fleet: Fleet, rates: Rates | None = None, hosts: Hosts | None = None, now: float = 0.0
+    fleet: Fleet,
+    rates: Rates | None = None,
+    hosts: Hosts | None = None,
+    now: float = 0.0,
+    pauses: Pauses | None = None,
 ) -> dict[str, Any]:
     made = pipeline_status(
         CONFIG,
@@ -49,7 +54,7 @@ def status(
         state="running",
         since=1.0,
         decoders=1,
-        earlier_restarts=3,
+        pauses=pauses or Pauses(),
     )
     assert json.loads(json.dumps(made)) == made
     show_status(made, Console(file=io.StringIO(), width=100))

@@ -17,7 +17,7 @@ from actors.backoff import Backoff
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, NotRetained, SpoolFull, StaleOwner
-from actors.monitor import dispatch, lane
+from actors.monitor import dispatch, lane, loop
 from actors.monitor.accounts import Outcome
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.spool import Position, Spool
@@ -620,7 +620,7 @@ def test_a_rewind_on_a_full_disk_is_not_undone_by_cursors_that_wait_to_be_saved(
 
 
 def test_what_was_not_begun_in_time_is_never_done(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "ANSWER_TIMEOUT", 0.01)
+    monkeypatch.setattr(loop, "ANSWER_TIMEOUT", 0.01)
     transport = FakeTransport(threads=0)  # nothing is answered, so that nothing is in flight
     spool.append(blocks(0, 4))
     dispatcher = Dispatcher(spool, ("a",), transport)
