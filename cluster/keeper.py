@@ -25,7 +25,7 @@ from actors.ray_state import actor_info
 from actors.writer.actor import WriterActor
 from cluster import memory
 from cluster.config import PipelineConfig
-from cluster.fleet import Action, Fleet, Kill, Look, Ping, Start
+from cluster.fleet import Action, Fleet, Kill, Look, MemberState, Ping, Start
 from cluster.hosts import Hosts, Wait
 from cluster.pairs import PATIENCE, Pair
 from cluster.pauses import Pauses
@@ -354,6 +354,9 @@ class Keeper:
         else:
             if adopted:
                 self._begin(spec, handle)
+            if self._fleet.members[name].state is MemberState.STARTING:
+                how = "is found" if adopted else "is up"
+                log.info("%s %s, process %s", name, how, answer.get("pid"), extra=_about(spec))
             self._fleet.answered(name, answer, now, adopted)
             self._answered(spec, answer)
 
@@ -385,7 +388,7 @@ class Keeper:
             self._fleet.died(spec.name, reason(error), time.monotonic())
 
     def _failed(self, name: str, reason: str, now: float, dead: bool) -> None:
-        log.warning("%s failed: %s", name, reason)
+        log.warning("%s failed: %s", name, reason, extra=_about(self._fleet.members[name].spec))
         self._fleet.died(name, reason, now)
         self._gone(name)
         handle = self._handles.pop(name, None)
@@ -411,6 +414,13 @@ class Keeper:
         if self._config.digest != self._first:
             values["changed"] = {"from": self._first, "to": self._config.dump()}
         self._memory.save(values)
+
+
+def _about(spec: ActorSpec) -> dict[str, Any]:
+    """What a log record about an actor says that it is about."""
+    if spec.kind == "decoder":
+        return {}
+    return {"sink" if spec.kind == "writer" else "table": spec.which}
 
 
 def _free_cpus() -> float:

@@ -88,7 +88,7 @@ def problems(status: dict[str, Any]) -> list[str]:
         if part["problem"] and (part["state"] not in GOOD or "lanes" in part or "kind" in part):
             lines.append(f"{part['name']}: {part['problem']}")
     for part in (*status["tables"], *status["sinks"]):
-        if part["paused"]:
+        if part.get("paused"):
             what = "delivered to no sink" if "lanes" in part else "nothing is delivered to it"
             lines.append(f"{part['name']}: paused, {what}; `tablecast resume {name} {part['name']}`")
     for table in status["tables"]:
@@ -121,5 +121,7 @@ def state_text(state: str) -> str:
 def _state(part: dict[str, Any]) -> str:
     # Of what is in trouble the trouble is shown; that it is paused is said below.
     return (
-        "[yellow]paused[/yellow]" if part["paused"] and part["state"] in GOOD else state_text(part["state"])
+        "[yellow]paused[/yellow]"
+        if part.get("paused") and part["state"] in GOOD
+        else state_text(part["state"])
     )

@@ -95,7 +95,10 @@ def told(
     steps = [
         _step(step.time, step.what, step.sink, step.actor or _by(step.what, step.sink, monitor), step.note)
         for step in story.steps
+        if step.what != "received"
     ]
+    if received is None:  # within the thousandth of a second in which its block began
+        received = min((step.time for step in story.steps if step.what == "received"), default=None)
     if received is not None:
         gap = f"epoch begun after gap {story.gap.number}: {story.gap.cause}" if story.gap else ""
         steps.append(_step(received, "received", "", monitor, gap))

@@ -107,7 +107,7 @@ def _trouble(part: dict[str, Any]) -> int:
         return 3
     if part["problem"] or part.get("lost"):
         return 2
-    return _NOTED if part["paused"] or part.get("dead_letters") else 0
+    return _NOTED if part.get("paused") or part.get("dead_letters") else 0
 
 
 def _sum(tables: list[dict[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -9,10 +10,13 @@ import msgpack
 
 from actors.batch import Receipt, Rejected
 from actors.block import Block, BlockId
+from actors.logs import place
 from actors.monitor.accounts import Outcome
 from actors.monitor.lane import Lane
 from actors.monitor.replays import is_replay
 from actors.monitor.spool import Position, Spool
+
+log = logging.getLogger(__name__)
 
 #: (Sink, order) -> its lane.
 Lanes = Mapping[tuple[str, str], Lane]
@@ -43,6 +47,10 @@ class Cursors:
 
     def receipt(self, lane: Lane, block: Block, receipt: Receipt) -> None:
         """Remember what became of `block`, if it was not delivered whole, until the cursor passes it."""
+        if receipt.rejects:
+            first, count = receipt.rejects[0], len(receipt.rejects)
+            fields = place(block, lane.sink, offset=first.offset)
+            log.warning("%d records become dead letters, the first: %s", count, first.reason, extra=fields)
         if receipt.rejects or receipt.filtered:
             rejects = tuple(_with_frame(reject, block) for reject in receipt.rejects)
             outcome = Outcome(lane.sink, block.id, receipt.time, rejects, receipt.filtered)

@@ -239,6 +239,13 @@ class Dispatcher:
             return
         # Of a replay the writer may remember an earlier run, which was further on.
         durable = Position(*result) if result and not is_replay(lane.feed) else None
+        about = {
+            "feed": lane.feed,
+            "epoch": lane.cursor.epoch,
+            "offset": lane.cursor.offset,
+            "sink": lane.sink,
+        }
+        log.info("%s goes to %s from here on", lane.feed, lane.sink, extra=about)
         if lane.attached(session, durable):
             self._cursor_moved(lane)
         self._pump(lane)
@@ -246,6 +253,8 @@ class Dispatcher:
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         self._journal.answered(lane.feed, block, lane.sink, result)
         if isinstance(result, DecoderFailed):
+            fields = place(block, lane.sink)
+            log.warning("block %s was not decoded: %s; sending it again", block.id, result, extra=fields)
             if result.blame:
                 self._deaths.setdefault(block.id._replace(feed=lane.feed), set()).add(result.death)
             again = lane.decode_failed(session, block.id, str(result), result.blame)
@@ -284,7 +293,8 @@ class Dispatcher:
             self._superseded(f"{lane.feed}: {error}")
             return
         if not isinstance(error, NotAttached):
-            log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error)
+            fields = {"feed": lane.feed, "sink": lane.sink}
+            log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error, extra=fields)
         if lane.writer_failed(session, str(error), time.monotonic()):
             self._loop.at(lane.not_before, lambda: self._pump(lane))
 
@@ -309,6 +319,8 @@ class Dispatcher:
         return resumed
 
     def _pause(self, sinks: frozenset[str]) -> int:
+        if sinks != self._paused:
+            log.info("delivery is paused to %s", ", ".join(sorted(sinks)) or "no sink")
         self._paused = sinks
         for lane in list(self._lanes.values()):
             lane.paused = lane.sink in sinks

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from actors.batch import Receipt
-from actors.block import Block, BlockId
+from actors.block import TICKS_PER_SECOND, Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused
 from actors.monitor.replays import REPLAY
 from actors.monitor.transport import DecoderFailed
@@ -27,9 +27,9 @@ REWINDS = 100
 class Step(NamedTuple):
     """Something that happened at `time`, in seconds since 1970 by the clock of the host where it did.
 
-    `what` is ``committed``, ``dispatched``, ``decoded``, ``handed over``, ``acknowledged``, ``not decoded``,
-    ``aborted``, ``refused``, ``not acknowledged`` or ``rewound``. `sink`: on the way to which; empty for all. `actor`:
-    who does it, if that is known.
+    `what` is ``received``, ``committed``, ``dispatched``, ``decoded``, ``handed over``, ``acknowledged``, ``not
+    decoded``, ``aborted``, ``refused``, ``not acknowledged`` or ``rewound``. `sink`: on the way to which; empty for all.
+    `actor`: who does it, if that is known.
     """
 
     time: float
@@ -61,7 +61,9 @@ class Journal:
         """`blocks` are on disk."""
         now = self._clock()
         for block in blocks:
-            self._note(block.id, block.count, Step(now, "committed"))
+            span = f"with the block of offsets {block.offset} to {block.end - 1}"
+            self._note(block.id, block.count, Step(block.time / TICKS_PER_SECOND, "received"))
+            self._note(block.id, block.count, Step(now, "committed", note=span))
 
     def note(
         self,

@@ -146,6 +146,7 @@ class Receiver:
         self.continuity.opened(epoch)
         self.handover.open(stream.wake)
         self.state, self.problem, self.epoch = "receiving", None, epoch
+        log.info("receiving %s", self._settings.table, extra={"epoch": epoch, "offset": 0})
         try:
             while not self._stop.is_set() and self._room.full() is None:
                 self._turn(stream, builders, announce, watch)
