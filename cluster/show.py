@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 #: States in which all is well.
 GOOD = {"receiving", "up", "running"}
@@ -40,19 +42,31 @@ def tables_table(width: int) -> Table:
     """Without rows; the last column only where the terminal has room for it."""
     numbers = ["rec/s", "received", "pending", "dead", "lost", "restarts"]
     numbers += ["MiB"] if width >= _WIDE else []
-    return Table(_name("table"), "state", *map(_right, numbers), box=None)
+    return Table("table", Column("state", no_wrap=True), *map(_right, numbers), box=None)
 
 
-def table_row(table: dict[str, Any], width: int) -> list[str]:
+def whole(number: float) -> str:
+    """1,234,567."""
+    return f"{number:,.0f}"
+
+
+def short(number: float) -> str:
+    """1,234,567 as 1.23M: where room is scarce."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}" if number < 1000 * size else f"{number / size:.0f}{unit}"
+    return whole(number)
+
+
+def table_row(
+    table: dict[str, Any], width: int, number: Callable[[float], str] = whole
+) -> list[RenderableType]:
     """The cells of a table's row."""
-    cells = [
-        escape(table["name"]),
+    cells: list[RenderableType] = [
+        name_text(table["name"]),
         _state(table),
-        f"{table['records_per_second']:,.0f}",
-        f"{table['received']:,}",
-        f"{table['pending']:,}",
-        f"{table['dead_letters']:,}",
-        f"[red]{table['lost']:,}[/red]" if table["lost"] else "0",
+        *(number(table[key]) for key in ("records_per_second", "received", "pending", "dead_letters")),
+        f"[red]{number(table['lost'])}[/red]" if table["lost"] else "0",
         str(table["restarts"]),
     ]
     return [*cells, f"{(table['resident_bytes'] or 0) >> 20}"] if width >= _WIDE else cells
@@ -61,16 +75,17 @@ def table_row(table: dict[str, Any], width: int) -> list[str]:
 def sinks_table() -> Table:
     """Without rows."""
     return Table(
-        *(_name("sink"), "kind", "state"),
+        "sink",
+        *(Column(header, no_wrap=True) for header in ("kind", "state")),
         *map(_right, ("rec/s", "delivered", "retries", "restarts")),
         box=None,
     )
 
 
-def sink_row(sink: dict[str, Any]) -> list[str]:
+def sink_row(sink: dict[str, Any]) -> list[RenderableType]:
     """The cells of a sink's row."""
     return [
-        escape(sink["name"]),
+        name_text(sink["name"]),
         sink["kind"],
         _state(sink),
         f"{sink['records_per_second']:,.0f}",
@@ -105,8 +120,9 @@ def problems(status: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _name(header: str) -> Column:
-    return Column(header, no_wrap=True, overflow="ellipsis")
+def name_text(name: str) -> Text:
+    """A name that gives way, on its line, where there is no room for all columns."""
+    return Text(name, no_wrap=True, overflow="ellipsis")
 
 
 def _right(header: str) -> Column:

@@ -16,7 +16,17 @@ from rich.markup import escape
 from rich.text import Text
 
 from cluster.errors import NotReady
-from cluster.show import GOOD, problems, sink_row, sinks_table, state_text, table_row, tables_table
+from cluster.show import (
+    GOOD,
+    name_text,
+    problems,
+    short,
+    sink_row,
+    sinks_table,
+    state_text,
+    table_row,
+    tables_table,
+)
 
 #: Seconds between two looks.
 INTERVAL = 1.0
@@ -56,14 +66,14 @@ def view(status: dict[str, Any], width: int, height: int, note: str = "") -> Ren
 
     listed = tables_table(width)
     for table in _listed(tables, table_lines):
-        listed.add_row(*table_row(table, width))
+        listed.add_row(*table_row(table, width, short))
     if len(tables) > table_lines:
-        listed.add_row(*table_row(_sum(tables[table_lines - 1 :]), width), style="dim")
+        listed.add_row(*table_row(_sum(tables[table_lines - 1 :]), width, short), style="dim")
     stores = sinks_table()
     for sink in _listed(sinks, sink_lines):
         stores.add_row(*sink_row(sink))
     if len(sinks) > sink_lines:
-        stores.add_row(f"and {len(sinks) - sink_lines + 1} more sinks", style="dim")
+        stores.add_row(name_text(f"and {len(sinks) - sink_lines + 1} more"), style="dim")
     if len(told) > told_lines:
         more = Text(
             f"and {len(told) - told_lines + 1} more, see tablecast status {status['pipeline']}", "dim"
@@ -84,8 +94,8 @@ def _head(status: dict[str, Any], width: int) -> tuple[Text, Text]:
     total = _sum(tables)
     ill = sum(_trouble(table) > _NOTED for table in tables)
     second = Text(
-        f"{len(tables)} tables{f', {ill} in trouble' if ill else ''}: {total['records_per_second']:,.0f} rec/s,"
-        f" {total['received']:,} received, {total['pending']:,} pending"
+        f"{len(tables)} tables{f', {ill} in trouble' if ill else ''}: {short(total['records_per_second'])} rec/s,"
+        f" {short(total['received'])} received, {short(total['pending'])} pending"
     )
     for line in (first, second):
         line.truncate(width, overflow="ellipsis")

@@ -28,7 +28,7 @@ class Step(NamedTuple):
     """Something that happened at `time`, in seconds since 1970 by the clock of the host where it did.
 
     `what` is ``received``, ``committed``, ``dispatched``, ``decoded``, ``handed over``, ``acknowledged``, ``not
-    decoded``, ``aborted``, ``refused``, ``not acknowledged`` or ``rewound``. `sink`: on the way to which; empty for all.
+    decoded``, ``aborted``, ``refused``, ``not acknowledged`` or ``rewound``. `sink`: on the way to which; empty: all.
     `actor`: who does it, if that is known.
     """
 

@@ -68,7 +68,12 @@ def test_a_call_that_cannot_be_formatted_is_logged_all_the_same() -> None:
 
 
 def test_secrets_are_taken_out_of_messages_and_tracebacks() -> None:
-    settings = {"url": "http://h", "password": "correct horse", "nested": [{"access_key": "k-123456"}], "key": "id"}
+    settings = {
+        "url": "http://h",
+        "password": "correct horse",
+        "nested": [{"access_key": "k-123456"}],
+        "key": "id",
+    }
     secrets = secrets_in(settings)
     assert secrets == {"correct horse", "k-123456"}
     made = record("refused: correct horse, http://user:pw@host/x?p=correct%20horse")

@@ -40,7 +40,12 @@ def test_a_record_has_the_steps_of_its_block_in_order_of_time() -> None:
         (103.0, "acknowledged", "a", "", "1 dead letters, 2 filtered"),
     ]
     assert [step.what for step in made.steps(BlockId("t", 1, 9))] == ["received", "committed"]
-    assert made.steps(BlockId("t", 1, 20)) == made.steps(BlockId("t", 2, 0)) == made.steps(BlockId("u", 1, 0)) == []
+    assert (
+        made.steps(BlockId("t", 1, 20))
+        == made.steps(BlockId("t", 2, 0))
+        == made.steps(BlockId("u", 1, 0))
+        == []
+    )
 
 
 def test_failures_say_what_they_were() -> None:
