@@ -39,6 +39,7 @@ class Batch:
         to: the stream, table or folder that the rows go to; None for that of the feed's name.
         filtered: records that the table's transform leaves out.
         decoded: when it was decoded, in seconds since 1970 by the decoder's clock; 0 if nobody noted it.
+        frames: all records of the block as received, a msgpack list by position; None where no sink wants them.
     """
 
     id: BlockId
@@ -51,6 +52,7 @@ class Batch:
     to: str | None = None
     filtered: int = 0
     decoded: float = field(default=0.0, compare=False)
+    frames: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.rows.num_rows + len(self.rejects) + self.filtered != self.count:

@@ -1,13 +1,15 @@
-"""What Ray's control plane knows of an actor."""
+"""What Ray's control plane knows of actors."""
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import ray
 
 from actors import logs
+from actors.names import NAMESPACE
 
 
 def actor_info(actor_id: str) -> dict[str, Any]:
@@ -31,3 +33,13 @@ def keep_logs(settings: Any) -> None:
     """Begin to log in this actor's process; whatever is secret in its `settings` stays out of it."""
     pipeline, _, actor = (ray.get_runtime_context().get_actor_name() or "/actor").partition("/")
     logs.set_up(logs_folder(), pipeline, actor, logs.secrets_in(settings))
+
+
+def named_actors(prefix: str) -> dict[str, Any]:
+    """Name -> handle of ours whose names begin so."""
+    found = {}
+    for actor in ray.util.list_named_actors(all_namespaces=True):
+        if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
+            with contextlib.suppress(ValueError):  # it has ended in between
+                found[actor["name"]] = ray.get_actor(actor["name"], NAMESPACE)
+    return found

@@ -21,7 +21,8 @@ from cluster.cli_logs import logs
 from cluster.cli_options import ADDRESS as _ADDRESS
 from cluster.cli_pause import pause, resume
 from cluster.cli_rewind import rewind
-from cluster.cli_start import READY_TIMEOUT, ask_endpoints, count, start, summary
+from cluster.cli_scale import scale
+from cluster.cli_start import ask_endpoints, count, start, summary
 from cluster.cli_status import status
 from cluster.cli_story import story
 from cluster.cli_submit import job, submit
@@ -110,26 +111,6 @@ def up(file: Path, address: str | None) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--decoders", type=click.IntRange(1, 10_000), required=True, help="Decode actors in the pool.")
-@_ADDRESS
-def scale(name: str, decoders: int, address: str | None) -> None:
-    """Change the number of decoders of pipeline NAME while data flows."""
-    from cluster import control
-
-    control.connect(address)
-    supervisor = control.find(name)
-    refused = control.ask(supervisor, "scale", decoders, timeout=READY_TIMEOUT)
-    if refused:
-        raise CommandError(
-            f"{refused}; choose a number between, or change decoders.min and max and start it again"
-        )
-    if not control.wait_ready(supervisor, READY_TIMEOUT):
-        raise NotReady(f"{name} has not {decoders} decoders yet; see `tablecast status {name}`")
-    click.echo(f"{name}: {decoders} decoders")
-
-
-@main.command()
-@click.argument("name")
 @click.option("--now", is_flag=True, help="Do not wait for delivery; the spool keeps what is left.")
 @click.option("--timeout", default=DRAIN_TIMEOUT, show_default=True, help="Seconds to wait for delivery.")
 @_ADDRESS
@@ -180,6 +161,7 @@ main.add_command(pause)
 main.add_command(resume)
 main.add_command(deadletters)
 main.add_command(rewind)
+main.add_command(scale)
 
 
 @main.group()

@@ -18,6 +18,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
 
+#: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn.
+PINGS_PER_SECOND = 400
+
 #: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
 #: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
 #: busier.
@@ -119,6 +122,7 @@ class Fleet:
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
         todo: list[Action] = []
+        interval = max(PING_INTERVAL, len(self.members) / PINGS_PER_SECOND)
         for member in self.members.values():
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
                 member.state, member.asked_at = MemberState.STARTING, now
@@ -134,7 +138,7 @@ class Fleet:
                 ):
                     member.looked_at = now
                     todo.append(Look(member.spec.name))
-            elif member.state is MemberState.UP and now >= member.answered_at + PING_INTERVAL:
+            elif member.state is MemberState.UP and now >= member.answered_at + interval:
                 member.asked_at = now
                 todo.append(Ping(member.spec.name))
         return todo

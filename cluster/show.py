@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,9 @@ from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
+
+#: Of the latest changes of the number of decoders.
+_STEPS_SHOWN = 3
 
 #: States in which all is well.
 GOOD = {"receiving", "up", "running"}
@@ -23,7 +27,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]{escape(status['pipeline'])}[/bold] {state_text(status['state'])}"
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
+        + (f"  {escape(status['web']['url'])}" if status["web"]["url"] else "")
     )
+    console.print(escape(_pool(decoders)), highlight=False)
     tables = tables_table(console.width)
     for table in status["tables"]:
         tables.add_row(*table_row(table, console.width))
@@ -117,12 +123,28 @@ def problems(status: dict[str, Any]) -> list[str]:
             what += f" and {spool['dead_letters']:,} dead letters"
         where = f"draining on host {spool['host']}" if spool["state"] == "draining" else ""
         lines.append(f"{what}: {', '.join(filter(None, (where, spool['problem'])))}")
+    if status["web"]["problem"]:
+        lines.append(status["web"]["problem"])
     return lines
 
 
 def name_text(name: str) -> Text:
     """A name that gives way, on its line, where there is no room for all columns."""
     return Text(name, no_wrap=True, overflow="ellipsis")
+
+
+def _pool(decoders: dict[str, Any]) -> str:
+    """Why there are so many decoders."""
+    bounds = {
+        "automatic": f"{decoders['min']} to {decoders['max']} by load",
+        "manual": "held by hand",
+        "fixed": "fixed by the file",
+    }[decoders["mode"]]
+    lines = [f"decoders {bounds}: {decoders['verdict']}"]
+    for step in decoders["steps"][-_STEPS_SHOWN:]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["time"]))
+        lines.append(f"  {when}  {step['from']} -> {step['to']}: {step['reason']}")
+    return "\n".join(lines)
 
 
 def _right(header: str) -> Column:

@@ -96,6 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.do_POST()
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -109,6 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._break()
             case "500":
                 self._answer(500, b"Internal Server Error")
+            case "401" | "403" | "404":
+                self._answer(int(fault), b"")
             case "503":
                 self._answer(503, b"later", {"Retry-After": "1"})
             case "503 date":
@@ -124,8 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, fault: str, body: bytes) -> None:
         proxy = self.server.proxy
-        answer = requests.request(self.command, proxy.target + self.path, data=body, timeout=30)
-        if self.command == "POST":
+        headers = {name: text for name, text in self.headers.items() if name not in ("Host", "Connection")}
+        url = proxy.target + self.path
+        answer = requests.request(self.command, url, data=body, headers=headers, timeout=30)
+        if self.command != "GET":
             proxy.stored.append(body)
         text = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
         whole = text % (len(answer.content), answer.content)

@@ -142,7 +142,7 @@ class Dispatcher:
 
     def report(self) -> list[LaneReport]:
         """The state of every lane, as of now; counts as of the cursors on disk."""
-        return report(self._lanes, self._spool.accounts(), self._replays)
+        return report(self._lanes, self._spool, self._replays)
 
     @property
     def pending(self) -> int:
