@@ -239,13 +239,7 @@ class Dispatcher:
             return
         # Of a replay the writer may remember an earlier run, which was further on.
         durable = Position(*result) if result and not is_replay(lane.feed) else None
-        about = {
-            "feed": lane.feed,
-            "epoch": lane.cursor.epoch,
-            "offset": lane.cursor.offset,
-            "sink": lane.sink,
-        }
-        log.info("%s goes to %s from here on", lane.feed, lane.sink, extra=about)
+        log.info("%s goes to %s from here on", lane.feed, lane.sink, extra=_place(lane))
         if lane.attached(session, durable):
             self._cursor_moved(lane)
         self._pump(lane)
@@ -253,9 +247,8 @@ class Dispatcher:
     def _written(self, lane: Lane, session: int, block: Block, result: Any) -> None:
         self._journal.answered(lane.feed, block, lane.sink, result)
         if isinstance(result, DecoderFailed):
-            fields = place(block, lane.sink)
-            log.warning("block %s was not decoded: %s; sending it again", block.id, result, extra=fields)
             if result.blame:
+                log.warning("not decoded: %s; sending it again", result, extra=place(block, lane.sink))
                 self._deaths.setdefault(block.id._replace(feed=lane.feed), set()).add(result.death)
             again = lane.decode_failed(session, block.id, str(result), result.blame)
             if again is not None:
@@ -266,9 +259,8 @@ class Dispatcher:
                 if block.id in self._permits:  # given for another sink while this one decoded
                     lane.resume()
                 else:
-                    text = "%s to %s aborted at %s: %s"
                     fields = place(block, lane.sink, offset=result.offset)
-                    log.error(text, lane.feed, lane.sink, block.id, result, extra=fields)
+                    log.error("%s to %s aborted: %s", lane.feed, lane.sink, result, extra=fields)
                 self._pump(lane)
         elif isinstance(result, DeliveryRefused):
             log.error("%s to %s parked: %s", lane.feed, lane.sink, result, extra=place(block, lane.sink))
@@ -293,8 +285,7 @@ class Dispatcher:
             self._superseded(f"{lane.feed}: {error}")
             return
         if not isinstance(error, NotAttached):
-            fields = {"feed": lane.feed, "sink": lane.sink}
-            log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error, extra=fields)
+            log.warning("%s to %s: %s; sending again", lane.feed, lane.sink, error, extra=_place(lane))
         if lane.writer_failed(session, str(error), time.monotonic()):
             self._loop.at(lane.not_before, lambda: self._pump(lane))
 
@@ -406,3 +397,8 @@ class Dispatcher:
             return
         for lane in self._open_replays():
             self._loop.put(functools.partial(self._pump, lane))
+
+
+def _place(lane: Lane) -> dict[str, Any]:
+    """What to log of something that is about a lane: where it stands."""
+    return place(BlockId(lane.feed, *lane.cursor), lane.sink)
