@@ -223,3 +223,26 @@ def test_the_latest_changes_of_the_pool_are_shown_with_their_reasons() -> None:
     assert "4 -> 1: reason for 1" in shown
     assert "2 -> 3: reason for 3" in shown
     assert "1 -> 2" not in shown
+
+
+def test_what_is_paused_is_said_beside_its_state() -> None:
+    fleet = started()
+    fleet.answered(MONITOR, answers(10), 1.0)
+    fleet.answered(WRITER, {"pid": 8, "records": 9, "problem": None}, 1.0)
+    made = status(fleet, pauses=Pauses(sinks={"events"}))
+    assert [(part["state"], part["paused"]) for part in (*made["tables"], *made["sinks"])] == [
+        ("receiving", False),
+        ("up", True),
+    ]
+    assert status(fleet, pauses=Pauses(tables={"t"}))["tables"][0]["paused"]
+
+
+def test_restarts_are_counted_over_lives_of_the_supervisor() -> None:
+    first = started()
+    first.died(MONITOR, "killed", 1.0)
+    second = Fleet(failures=first.failures)
+    second.want(monitor_specs(CONFIG))
+    made = status(second)
+    assert (made["tables"][0]["restarts"], made["restarts"]) == (1, 4)
+    second.unwant(MONITOR)
+    assert second.restarts == 4

@@ -47,6 +47,7 @@ def status(tables: list[dict[str, Any]], sinks: list[dict[str, Any]], alerts: in
         "sinks": sinks,
         "decoders": {"wanted": 2, "running": 2, "members": []},
         "spools": [],
+        "web": {"url": None, "problem": None},
         "alerts": [f"alert {n}" for n in range(alerts)],
     }
 
