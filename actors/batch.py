@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,7 @@ class Batch:
         size: bytes of the block as received.
         to: the stream, table or folder that the rows go to; None for that of the feed's name.
         filtered: records that the table's transform leaves out.
+        decoded: when it was decoded, in seconds since 1970 by the decoder's clock; 0 if nobody noted it.
         frames: all records of the block as received, a msgpack list by position; None where no sink wants them.
     """
 
@@ -50,6 +51,7 @@ class Batch:
     size: int = 0
     to: str | None = None
     filtered: int = 0
+    decoded: float = field(default=0.0, compare=False)
     frames: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -81,8 +83,14 @@ class Batch:
 @dataclass(frozen=True, slots=True)
 class Receipt:
     """A writer's answer: the block is durable at the sink. `rejects` did not decode, or the sink
-    cannot take them; `filtered` says how many records the sink's filter left out; `time` is the block's."""
+    cannot take them; `filtered` says how many records the sink's filter left out; `time` is the block's.
+
+    `decoded` and `handed` are when it was decoded and when the writer had it, in seconds since 1970 by the clocks of
+    those; 0 if nobody noted it.
+    """
 
     time: int
     rejects: tuple[Rejected, ...] = ()
     filtered: int = 0
+    decoded: float = field(default=0.0, compare=False)
+    handed: float = field(default=0.0, compare=False)

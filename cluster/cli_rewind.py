@@ -27,7 +27,11 @@ class _Moment(click.ParamType[float]):
             else:
                 moment = datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError, OSError):
-            self.fail("not a time; write 2026-11-21T13:00:00 (local), the same with Z, or -10min", param, ctx)
+            self.fail(
+                "not a time; write 2026-11-21T13:00:00 (local), the same with Z, or -30s, -10min, -1.5h, -5d",
+                param,
+                ctx,
+            )
         if moment > now:
             self.fail("in the future", param, ctx)
         return moment

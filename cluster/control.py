@@ -245,6 +245,17 @@ def stop_pipeline(pipeline: str, drain_seconds: float) -> Left:
     return Left(int(result["pending"]), tuple(result["silent"]))
 
 
+def end_local(pipeline: str) -> None:
+    """End a pipeline on the local cluster at once, if it is there; and the cluster, if it has no other."""
+    connect()
+    if pipeline in pipelines():
+        stop_pipeline(pipeline, 0.0)
+    last = not pipelines()
+    disconnect()
+    if last:
+        local.stop()
+
+
 def disconnect() -> None:
     """Leave the cluster; detached actors go on."""
     import ray

@@ -7,7 +7,7 @@ and tells what came of it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
@@ -97,15 +97,20 @@ _ALERTS = 20
 
 
 class Fleet:
-    """All actors of one pipeline but the supervisor."""
+    """All actors of one pipeline but the supervisor; `failures` is :attr:`failures` of an earlier life."""
 
-    def __init__(self, policy: RestartPolicy | None = None, unresponsive: float = UNRESPONSIVE) -> None:
+    def __init__(
+        self,
+        policy: RestartPolicy | None = None,
+        unresponsive: float = UNRESPONSIVE,
+        failures: Mapping[str, int] | None = None,
+    ) -> None:
         self._policy = policy or RestartPolicy()
         self._unresponsive = unresponsive
         self.members: dict[str, Member] = {}
-        #: Failures of actors that are wanted no more.
-        self._former = 0
         self.alerts: list[str] = []
+        #: Actor -> how often it failed since the pipeline was started, also of those that are wanted no more.
+        self.failures: Counter[str] = Counter(failures)
 
     def want(self, specs: Iterable[ActorSpec]) -> None:
         """Add actors that should run."""
@@ -115,8 +120,7 @@ class Fleet:
 
     def unwant(self, name: str) -> None:
         """Forget an actor; ending it is the caller's work."""
-        if (member := self.members.pop(name, None)) is not None:
-            self._former += member.history.count
+        self.members.pop(name, None)
 
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
@@ -159,8 +163,8 @@ class Fleet:
             member.recovery = [*member.recovery, now - member.down_since][-_RECOVERIES:]
             member.down_since = None
 
-    def waits(self, name: str, reason: str, now: float) -> None:
-        """The actor was created and waits for `reason`: its time to answer begins anew."""
+    def waits(self, name: str, reason: str | None, now: float) -> None:
+        """The actor was created and waits for `reason`, or for nothing but its process: it has time anew to answer."""
         member = self.members.get(name)
         if member is not None and member.state is MemberState.STARTING:
             member.waiting, member.asked_at = reason, now
@@ -176,6 +180,7 @@ class Fleet:
         member = self.members.get(name)
         if member is None or member.state in (MemberState.DOWN, MemberState.PARKED):
             return
+        self.failures[name] += 1
         member.start_at = member.history.failed(reason, now)
         parked = member.history.parked_until is not None
         member.state = MemberState.PARKED if parked else MemberState.DOWN
@@ -200,5 +205,5 @@ class Fleet:
 
     @property
     def restarts(self) -> int:
-        """Failures of all actors so far."""
-        return self._former + sum(member.history.count for member in self.members.values())
+        """Failures of all actors since the pipeline was started."""
+        return self.failures.total()

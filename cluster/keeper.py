@@ -24,10 +24,11 @@ from actors.ray_state import actor_info, named_actors
 from actors.writer.actor import WriterActor
 from cluster import memory
 from cluster.config import PipelineConfig
-from cluster.fleet import Action, Fleet, Kill, Look, Ping, Start
+from cluster.fleet import Action, Fleet, Kill, Look, MemberState, Ping, Start
 from cluster.hosts import Hosts, Wait
 from cluster.leaving import Leaving
 from cluster.pairs import PATIENCE, Pair
+from cluster.pauses import Pauses
 from cluster.plan import (
     ActorSpec,
     decoder_specs,
@@ -78,14 +79,15 @@ class Keeper:
             config = PipelineConfig.model_validate(changed["to"])
         self._config = config
         self._pool = Pool(config, remembered.get("decoders", {}))
-        self._earlier_restarts = int(remembered.get("restarts", 0))
+        self._pauses = Pauses.recall(remembered.get("paused", {}))
         self._hosts = Hosts.recall(remembered.get("hosts", {}))
         self._looked_at = 0.0
         self._searches = Searches(self._hosts, str(config.spool.path), config.pipeline)
         #: Table -> home; of tables that were never started, as far as is known before their spools are looked for.
         self._homes: dict[str, str] = assign_homes(config, remembered.get("homes", {}))
         self._homes_known = bool(remembered.get("homes"))
-        self._fleet = Fleet(unresponsive=config.tuning.unresponsive)
+        failures = remembered.get("failures", {})
+        self._fleet = Fleet(unresponsive=config.tuning.unresponsive, failures=failures)
         self._fleet.want(self._specs())
         #: By either name.
         self._pairs: dict[str, Pair] = {}
@@ -260,9 +262,13 @@ class Keeper:
                 if (handle := self._handles.get(name)) is not None:
                     self._process_failed(handle, "its process did not answer", time.monotonic())
             case Look(name):
-                if name in self._handles and _waits_for_resources(self._handles[name]):
+                if name in self._handles and _has_no_process(self._handles[name]):
                     cpus = self._fleet.members[name].spec.cpus
-                    why = f"waiting for {cpus} CPUs; add some, or end something"
+                    why = (
+                        None
+                        if _free_cpus() >= cpus
+                        else f"waiting for {cpus} CPUs; add some, or end something"
+                    )
                     self._fleet.waits(name, why, time.monotonic())
 
     def _ask(self) -> None:
@@ -302,10 +308,15 @@ class Keeper:
             call = handle.stand_by.remote(*made_from)
         elif spec.kind == "monitor":
             predecessor = self._hosts.predecessor(spec.home, spec.which)
-            call = handle.start.remote(*made_from, self._pool.size, self._state == "running", predecessor)
+            intake = self._state == "running"
+            call = handle.start.remote(*made_from, self._pool.size, intake, predecessor, self._paused(spec))
         else:
-            call = handle.start.remote(*made_from, self._pool.size, False)
+            call = handle.start.remote(*made_from, self._pool.size, False, None, self._paused(spec))
         self._calls[call] = ([spec.name], handle, False)
+
+    def _paused(self, spec: ActorSpec) -> list[str]:
+        """The sinks to which a monitor or drainer is to deliver nothing now."""
+        return self._pauses.of(spec.which, spec.settings.sinks)
 
     def _node_for(self, spec: ActorSpec) -> str | None:
         """The node on which a monitor or drainer has its spool; None while there is none."""
@@ -395,9 +406,11 @@ class Keeper:
             # What a standby has received is not stored yet, so it has to receive, if only to stop at once.
             intake = ready or self._state == "running"
             other = pair.other(chosen)
-            table = self._fleet.members[chosen].spec.which
+            spec = self._fleet.members[chosen].spec
             incarnation = self._incarnations[chosen] = self._incarnation()
-            call = self._handles[chosen].promote.remote(table, incarnation, self._pool.size, intake, other)
+            call = self._handles[chosen].promote.remote(
+                spec.which, incarnation, self._pool.size, intake, other, self._paused(spec)
+            )
             self._promotions[call] = chosen
 
     def _promoted(self, call: Any) -> None:
@@ -489,6 +502,9 @@ class Keeper:
                 handle.set_decoders.remote(self._pool.size)
             elif found:
                 handle.start.remote()
+            if self._fleet.members[spec.name].state is MemberState.STARTING:
+                how = "is found" if found else "is up"
+                log.info("%s %s, process %s", spec.name, how, answer.get("pid"), extra=_about(spec))
             self._fleet.answered(spec.name, answer, now, found)
             self._answered(spec, answer)
 
@@ -499,6 +515,9 @@ class Keeper:
             if pair.front != front:
                 self._arrange()
                 self._save()
+        # Also of those that were away when it was said, or heard of two pauses in the other order.
+        if "paused" in answer and answer["paused"] != self._paused(spec):
+            self._handles[spec.name].pause.remote(spec.which, self._paused(spec))
         if spec.kind == "monitor" and self._hosts.answered(spec.home, spec.which, answer):
             self._unsaved = True
         elif spec.kind == "drainer" and answer.get("drained"):
@@ -523,14 +542,12 @@ class Keeper:
         if not spec.shares or answer.get("fatal"):
             self._process_failed(handle, answer["problem"], now)
             return
-        log.warning("%s failed: %s", spec.name, answer["problem"])
         handle.end.remote(spec.which, self._incarnations[spec.name])
         self._lost(spec.name, answer["problem"], now)
 
     def _process_failed(self, handle: Any, why: str, now: float, dead: bool = False) -> None:
         """An actor is of no use any more: all that are in it have failed."""
         for name in [name for name, each in self._handles.items() if each == handle]:
-            log.warning("%s failed: %s", name, why)
             self._lost(name, why, now)
         if dead:
             self._created = {actor: each for actor, each in self._created.items() if each != handle}
@@ -538,6 +555,7 @@ class Keeper:
             self._kill(handle)
 
     def _lost(self, name: str, why: str, now: float) -> None:
+        log.warning("%s failed: %s", name, why, extra=_about(self._fleet.members[name].spec))
         self._fleet.died(name, why, now)
         self._gone(name)
         self._handles.pop(name, None)
@@ -552,10 +570,10 @@ class Keeper:
         self._unsaved = False
         if self._state in ("stopping", "stopped"):
             return  # what comes now is of a pipeline that has ended
-        restarts = self._earlier_restarts + self._fleet.restarts
         values: dict[str, Any] = {
             "decoders": self._pool.dump(),
-            "restarts": restarts,
+            "failures": dict(self._fleet.failures),
+            "paused": self._pauses.dump(),
             "hosts": self._hosts.dump(),
             "homes": self._homes if self._homes_known else {},
             "web_port": self._web_port,
@@ -566,7 +584,20 @@ class Keeper:
         self._memory.save(values)
 
 
-def _waits_for_resources(handle: Any) -> bool:
+def _about(spec: ActorSpec) -> dict[str, Any]:
+    """What a log record about an actor says that it is about."""
+    if spec.kind == "decoder":
+        return {}
+    return {"sink" if spec.kind == "writer" else "table": spec.which}
+
+
+def _free_cpus() -> float:
+    """The most CPUs that a node has free."""
+    nodes = ray._private.state.available_resources_per_node()  # Ray's public API has only their sum
+    return max((float(node.get("CPU", 0.0)) for node in nodes.values()), default=0.0)
+
+
+def _has_no_process(handle: Any) -> bool:
     """Whether an actor has no process yet."""
     return actor_info(handle._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
 

@@ -44,7 +44,7 @@ class Letters:
 
     def get(self, origin: str) -> DeadLetter:
         """The one of that origin. Raises :class:`NoSuchPart`."""
-        table, record = self._place(origin)
+        table, record = self.place(origin)
         letter: DeadLetter | None = self._ask(table, "dead_letter", record)
         if letter is None:
             raise NoSuchPart(f"no dead letter {origin}; see `tablecast deadletters {self.name} ls`")
@@ -59,7 +59,7 @@ class Letters:
         if origins:
             for origin in origins:
                 self.get(origin)
-                table, record = self._place(origin)
+                table, record = self.place(origin)
                 wanted[table] = [*(wanted.get(table) or []), record]
         else:
             wanted = dict.fromkeys(self.tables)
@@ -82,11 +82,13 @@ class Letters:
                     raise
             time.sleep(LOOK_AGAIN)
 
-    def _place(self, origin: str) -> tuple[str, BlockId]:
-        """The table that keeps the record `origin`, and the record."""
+    def place(self, origin: str) -> tuple[str, BlockId]:
+        """The table that keeps the record `origin`, and the record. Raises :class:`NoSuchPart`."""
         parts = origin.rsplit("/", 3)
         if len(parts) != 4 or not all(part.isdecimal() for part in parts[2:]):
-            raise NoSuchPart(f"{origin} is no origin; write {self.name}/FEED/EPOCH/OFFSET, as `ls` shows it")
+            raise NoSuchPart(
+                f"{origin} is no origin; write {self.name}/FEED/EPOCH/OFFSET, as events have it under @origin"
+            )
         pipeline, feed = parts[:2]
         if pipeline != self.name:
             raise NoSuchPart(f"{origin} is of pipeline {pipeline}, not of {self.name}")

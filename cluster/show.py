@@ -3,81 +3,134 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
 
 #: Of the latest changes of the number of decoders.
 _STEPS_SHOWN = 3
 
-_GOOD = {"receiving", "up", "running"}
+#: States in which all is well.
+GOOD = {"receiving", "up", "running"}
+
+#: Columns of a terminal from which on there is room for the memory of monitors.
+_WIDE = 100
 
 
 def show_status(status: dict[str, Any], console: Console) -> None:
     """Print what :func:`cluster.status.pipeline_status` made."""
     decoders = status["decoders"]
     console.print(
-        f"[bold]{escape(status['pipeline'])}[/bold] {_state(status['state'])}"
+        f"[bold]{escape(status['pipeline'])}[/bold] {state_text(status['state'])}"
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
         + (f"  {escape(status['web']['url'])}" if status["web"]["url"] else "")
     )
     console.print(escape(_pool(decoders)), highlight=False)
-    tables = Table(
-        "table",
-        "state",
-        *map(_right, ("rec/s", "received", "pending", "dead", "lost", "restarts", "MiB")),
+    tables = tables_table(console.width)
+    for table in status["tables"]:
+        tables.add_row(*table_row(table, console.width))
+    console.print(tables)
+    sinks = sinks_table()
+    for sink in status["sinks"]:
+        sinks.add_row(*sink_row(sink))
+    console.print(sinks)
+    for line in problems(status):
+        console.print(line, style="yellow", markup=False, highlight=False)
+    for alert in status["alerts"]:
+        console.print(alert, style="red", markup=False, highlight=False)
+
+
+def tables_table(width: int) -> Table:
+    """Without rows; the last column only where the terminal has room for it."""
+    numbers = ["rec/s", "received", "pending", "dead", "lost", "restarts"]
+    numbers += ["MiB"] if width >= _WIDE else []
+    return Table("table", Column("state", no_wrap=True), *map(_right, numbers), box=None)
+
+
+def whole(number: float) -> str:
+    """1,234,567."""
+    return f"{number:,.0f}"
+
+
+def short(number: float) -> str:
+    """1,234,567 as 1.23M: where room is scarce."""
+    for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")):
+        if number >= size:
+            return f"{number / size:.3g}{unit}" if number < 999.5 * size else f"{number / size:.0f}{unit}"
+    return whole(number)
+
+
+def table_row(
+    table: dict[str, Any], width: int, number: Callable[[float], str] = whole
+) -> list[RenderableType]:
+    """The cells of a table's row."""
+    cells: list[RenderableType] = [
+        name_text(table["name"]),
+        _state(table),
+        *(number(table[key]) for key in ("records_per_second", "received", "pending", "dead_letters")),
+        f"[red]{number(table['lost'])}[/red]" if table["lost"] else "0",
+        str(table["restarts"]),
+    ]
+    return [*cells, f"{(table['resident_bytes'] or 0) >> 20}"] if width >= _WIDE else cells
+
+
+def sinks_table() -> Table:
+    """Without rows."""
+    return Table(
+        "sink",
+        *(Column(header, no_wrap=True) for header in ("kind", "state")),
+        *map(_right, ("rec/s", "delivered", "retries", "restarts")),
         box=None,
     )
-    for table in status["tables"]:
-        tables.add_row(
-            escape(table["name"]),
-            _state(table["state"]),
-            f"{table['records_per_second']:,.0f}",
-            f"{table['received']:,}",
-            f"{table['pending']:,}",
-            f"{table['dead_letters']:,}",
-            f"[red]{table['lost']:,}[/red]" if table["lost"] else "0",
-            str(table["restarts"]),
-            f"{(table['resident_bytes'] or 0) >> 20}",
-        )
-    console.print(tables)
-    sinks = Table(
-        "sink", "kind", "state", *map(_right, ("rec/s", "delivered", "retries", "restarts")), box=None
-    )
-    for sink in status["sinks"]:
-        sinks.add_row(
-            escape(sink["name"]),
-            sink["kind"],
-            _state(sink["state"]),
-            f"{sink['records_per_second']:,.0f}",
-            f"{sink['records']:,}",
-            f"{sink['retries']:,}",
-            str(sink["restarts"]),
-        )
-    console.print(sinks)
-    for part in (*status["tables"], *status["sinks"], *decoders["members"]):
-        if part["problem"] and (part["state"] not in _GOOD or "lanes" in part or "kind" in part):
-            console.print(f"[yellow]{escape(part['name'])}: {escape(part['problem'])}[/yellow]")
+
+
+def sink_row(sink: dict[str, Any]) -> list[RenderableType]:
+    """The cells of a sink's row."""
+    return [
+        name_text(sink["name"]),
+        sink["kind"],
+        _state(sink),
+        f"{sink['records_per_second']:,.0f}",
+        f"{sink['records']:,}",
+        f"{sink['retries']:,}",
+        str(sink["restarts"]),
+    ]
+
+
+def problems(status: dict[str, Any]) -> list[str]:
+    """What a person should look at, a line each."""
+    name = status["pipeline"]
+    lines = []
+    for part in (*status["tables"], *status["sinks"], *status["decoders"]["members"]):
+        if part["problem"] and (part["state"] not in GOOD or "lanes" in part or "kind" in part):
+            lines.append(f"{part['name']}: {part['problem']}")
+    for part in (*status["tables"], *status["sinks"]):
+        if part.get("paused"):
+            what = "delivered to no sink" if "lanes" in part else "nothing is delivered to it"
+            lines.append(f"{part['name']}: paused, {what}; `tablecast resume {name} {part['name']}`")
     for table in status["tables"]:
         standby = table["standby"]
         if standby and standby["state"] != "ready":
             why = f": {standby['problem']}" if standby["problem"] else ""
-            text = f"{table['name']}: its standby, {standby['state']}, cannot take over yet{why}"
-            console.print(f"[yellow]{escape(text)}[/yellow]")
+            lines.append(f"{table['name']}: its standby, {standby['state']}, cannot take over yet{why}")
     for spool in status["spools"]:
         what = f"{spool['records']:,} records of {spool['table']}"
         if spool["dead_letters"]:
             what += f" and {spool['dead_letters']:,} dead letters"
         where = f"draining on host {spool['host']}" if spool["state"] == "draining" else ""
-        console.print(
-            f"[yellow]{escape(what)}: {escape(', '.join(filter(None, (where, spool['problem']))))}[/yellow]"
-        )
+        lines.append(f"{what}: {', '.join(filter(None, (where, spool['problem'])))}")
     if status["web"]["problem"]:
-        console.print(f"[yellow]{escape(status['web']['problem'])}[/yellow]")
-    for alert in status["alerts"]:
-        console.print(f"[red]{escape(alert)}[/red]")
+        lines.append(status["web"]["problem"])
+    return lines
+
+
+def name_text(name: str) -> Text:
+    """A name that gives way, on its line, where there is no room for all columns."""
+    return Text(name, no_wrap=True, overflow="ellipsis")
 
 
 def _pool(decoders: dict[str, Any]) -> str:
@@ -95,8 +148,18 @@ def _pool(decoders: dict[str, Any]) -> str:
 
 
 def _right(header: str) -> Column:
-    return Column(header, justify="right")
+    return Column(header, justify="right", no_wrap=True)
 
 
-def _state(state: str) -> str:
-    return f"[green]{state}[/green]" if state in _GOOD else f"[red]{state}[/red]"
+def state_text(state: str) -> str:
+    """A state in its colour."""
+    return f"[green]{state}[/green]" if state in GOOD else f"[red]{state}[/red]"
+
+
+def _state(part: dict[str, Any]) -> str:
+    # Of what is in trouble the trouble is shown; that it is paused is said below.
+    return (
+        "[yellow]paused[/yellow]"
+        if part.get("paused") and part["state"] in GOOD
+        else state_text(part["state"])
+    )

@@ -11,6 +11,7 @@ from typing import Any
 from cluster.config import PipelineConfig
 from cluster.fleet import SILENT, Fleet, Member, MemberState
 from cluster.hosts import Hosts
+from cluster.pauses import Pauses
 from cluster.plan import ActorSpec
 from cluster.spools import FoundSpool, Place
 
@@ -60,13 +61,13 @@ def pipeline_status(
     state: str,
     since: float,
     pool: dict[str, Any],
-    earlier_restarts: int,
+    pauses: Pauses,
     web: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The whole pipeline, from the supervisor's process at `now` (monotonic seconds).
 
     `since` is when it started, in seconds since 1970; `pool` what :meth:`cluster.pool.Pool.status` gives; `web` tells
-    of the page.
+    of the page. Restarts are counted since the pipeline was started.
     """
     by_kind: dict[str, list[Member]] = {
         "monitor": [],
@@ -85,17 +86,18 @@ def pipeline_status(
         "time": time.time(),
         "supervisor_pid": os.getpid(),
         "supervisor_since": since,
-        "restarts": earlier_restarts + fleet.restarts,
+        "restarts": fleet.restarts,
         "adopted": sum(member.adopted for member in fleet.members.values()),
         "alerts": list(fleet.alerts),
         "web": dict(web),
         "hosts": _hosts(hosts, [member.spec for kind in TABLES for member in by_kind[kind]]),
         "tables": [
             {
-                **_table(member, rates, now),
+                **_table(member, fleet, rates, now),
                 "actor": member.spec.actor,
+                "paused": member.spec.which in pauses.tables,
                 "host": hosts.homes.get(member.spec.home),
-                "standby": _standby(standbys.get(member.spec.which), member, hosts),
+                "standby": _standby(standbys.get(member.spec.which), member, fleet, hosts),
             }
             for member in sorted(by_kind["monitor"], key=lambda member: tables.index(member.spec.which))
         ],
@@ -104,15 +106,19 @@ def pipeline_status(
             config,
             {(member.spec.home, member.spec.which) for kind in TABLES for member in by_kind[kind]},
             {_place(member): member for member in by_kind["drainer"]},
+            fleet,
             rates,
             now,
         ),
         "decoders": {
             **pool,
             "running": sum(member.state is MemberState.UP for member in by_kind["decoder"]),
-            "members": [_decoder(member, rates, hosts, now) for member in by_kind["decoder"]],
+            "members": [_decoder(member, fleet, rates, hosts, now) for member in by_kind["decoder"]],
         },
-        "sinks": [_sink(member, rates, now) for member in by_kind["writer"]],
+        "sinks": [
+            {**_sink(member, fleet, rates, now), "paused": member.spec.which in pauses.sinks}
+            for member in by_kind["writer"]
+        ],
     }
 
 
@@ -139,6 +145,7 @@ def _spools(
     config: PipelineConfig,
     wanted: set[tuple[str, str]],
     drainers: dict[Place, Member],
+    fleet: Fleet,
     rates: Rates,
     now: float,
 ) -> list[dict[str, Any]]:
@@ -158,7 +165,7 @@ def _spools(
             "problem": _held(host, spool, hosts, config),
         }
         if drainer is not None and host in hosts.alive:
-            told = _table(drainer, rates, now)
+            told = _table(drainer, fleet, rates, now)
             up = drainer.state is MemberState.UP
             entry |= {"state": "draining", "problem": told["problem"]}
             entry |= {"records": told["pending"], "dead_letters": told["dead_letters"]} if up else {}
@@ -177,7 +184,7 @@ def _held(host: str, spool: FoundSpool, hosts: Hosts, config: PipelineConfig) ->
     return f"held on host {host}: {'; '.join(reasons) or 'about to be delivered'}"
 
 
-def _common(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _common(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     up = member.state is MemberState.UP
     problem = member.waiting or (answer.get("problem") if up else member.history.last_reason)
@@ -189,15 +196,15 @@ def _common(member: Member, rates: Rates, now: float) -> dict[str, Any]:
         "state": state,
         "pid": answer.get("pid") if up else None,
         "problem": problem,
-        "restarts": member.history.count,
+        "restarts": fleet.failures[member.spec.name],
         "recovery_seconds": [round(seconds, 3) for seconds in member.recovery],
         "records_per_second": round(rates.of(member.spec.name), 1) if up else 0.0,
     }
 
 
-def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _table(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
-    status = _common(member, rates, now)
+    status = _common(member, fleet, rates, now)
     if status["state"] == "up":
         status["state"] = answer.get("state", "starting")
     lanes = answer.get("lanes", [])
@@ -242,7 +249,7 @@ def _lag(member: Member, now: float) -> float:
     return round(lag + max(0.0, silent), 3) if lag else 0.0
 
 
-def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str, Any] | None:
+def _standby(standby: Member | None, monitor: Member, fleet: Fleet, hosts: Hosts) -> dict[str, Any] | None:
     """The table's standby: ``ready`` to take over at once, ``copying``, ``waiting`` for the monitor, or down."""
     if standby is None:
         return None
@@ -259,7 +266,7 @@ def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str,
         "aligned": answer.get("aligned", False),
         "lacked": answer.get("lacked", 0),
         "healed": seen.get("healed", 0),
-        "restarts": standby.history.count,
+        "restarts": fleet.failures[standby.spec.name],
     }
 
 
@@ -274,17 +281,17 @@ def _aborted(member: Member) -> dict[str, Any] | None:
     return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
-def _decoder(member: Member, rates: Rates, hosts: Hosts, now: float) -> dict[str, Any]:
+def _decoder(member: Member, fleet: Fleet, rates: Rates, hosts: Hosts, now: float) -> dict[str, Any]:
     answer = member.answer
     numbers = ("blocks", "records", "bytes", "rejects", "filtered", "busy_seconds")
     return {
-        **_common(member, rates, now),
+        **_common(member, fleet, rates, now),
         "host": hosts.names.get(answer.get("node", "")),
         **{key: answer.get(key, 0) for key in numbers},
     }
 
 
-def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _sink(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, Any]:
     answer = member.answer
     numbers = (
         "records",
@@ -299,7 +306,7 @@ def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:
     facts = ("circuit", "concurrency", "problem_since", "last_error", "last_error_at")
     (kind,) = member.spec.settings
     return {
-        **_common(member, rates, now),
+        **_common(member, fleet, rates, now),
         "kind": kind,
         **{key: answer.get(key, 0) for key in numbers},
         **{key: answer.get(key) for key in facts},

@@ -16,6 +16,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.errors import ActorError
+from actors.ray_state import keep_logs
 from cluster.config import PipelineConfig
 from cluster.config_web import Web
 from cluster.difference import difference
@@ -46,7 +47,7 @@ class Supervisor(Keeper):
                 state=self._state,
                 since=self._since,
                 pool=self._pool.status(),
-                earlier_restarts=self._earlier_restarts,
+                pauses=self._pauses,
                 web=self._page,
             )
 
@@ -122,6 +123,7 @@ class Supervisor(Keeper):
                 if delivered:
                     self._config = steps[-1].config
                     self._homes = assign_homes(self._config, {**self._hosts.known_homes(), **self._homes})
+                    self._pauses.keep((table.name for table in self._config.tables), self._config.sinks)
                     size = self._pool.rebound(self._config)
                     self._resize(size, "file", "its bounds have changed")
                 wanted = self._specs()
@@ -170,12 +172,42 @@ class Supervisor(Keeper):
             return handle.end.remote(spec.which, self._incarnations[spec.name])
         return handle.stop.remote()
 
+    def pause(self, target: str | None) -> dict[str, Any]:
+        """Deliver nothing more of the table, or to the sink, `target`; None: to any sink. It receives on.
+
+        Remembered until :meth:`resume`. Returns ``{"tables": [...], "sinks": [...], "silent": [table]}``: all that is
+        paused now, and the tables whose monitors do not answer and hear of it when they are back.
+        """
+        with self._lock:
+            tables = [table.name for table in self._config.tables]
+            self._pauses.pause(target, tables, self._config.sinks)
+            self._save()
+        return {**self._pauses.dump(), "silent": self._tell_pauses()}
+
+    def _tell_pauses(self) -> list[str]:
+        """Let all who deliver know what is paused; returns the tables of those that do not answer."""
+        with self._lock:
+            members = [m.spec for m in self._fleet.members.values() if m.spec.kind in WITH_SPOOL]
+            calls = {
+                spec.name: self._handles[spec.name].pause.remote(spec.which, self._paused(spec))
+                for spec in members
+                if spec.name in self._handles
+            }
+        heard = _quietly(calls, COMMAND_TIMEOUT)
+        return sorted(spec.which for spec in members if spec.name not in heard)
+
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
-        """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
+        """Let what is paused, parked or aborted go on: of the table or sink `target`, or all of it.
 
         With `skip`, the records that aborted a table go to the dead letters. Returns the names of the actors woken,
-        the (feed, sink) of each lane, and the tables whose monitors cannot be asked now.
+        the (feed, sink) of each lane, what was paused (:meth:`Pauses.dump`), and the tables whose monitors cannot be
+        asked now.
         """
+        with self._lock:
+            ended = self._pauses.resume(target)
+            self._save()
+        if any(ended.values()):
+            self._tell_pauses()
         calls: dict[str, tuple[str, Any]] = {}
         with self._lock:
             members = [m for m in self._fleet.members.values() if m.spec.kind != "decoder" or target is None]
@@ -203,7 +235,7 @@ class Supervisor(Keeper):
             except (RayActorError, RayTaskError, GetTimeoutError) as error:
                 log.warning("%s not resumed: %s", table, reason(error))
                 silent.append(table)
-        return {"actors": actors, "lanes": lanes, "silent": silent}
+        return {"actors": actors, "lanes": lanes, "paused": ended, "silent": silent}
 
     def rewind(self, sink: str, table: str | None, time: int) -> dict[str, Any]:
         """Deliver again to `sink` what the spools of `table`, or of all, received at `time` (ticks) or later.
@@ -297,7 +329,7 @@ def _quietly(calls: dict[Any, Any], timeout: float) -> dict[Any, Any]:
         try:
             results[refs[call]] = ray.get(call)
         except (RayActorError, RayTaskError) as error:
-            log.warning("while stopping %s: %s", refs[call], reason(error))
+            log.warning("%s did not answer: %s", refs[call], reason(error))
     return results
 
 
@@ -306,6 +338,7 @@ class SupervisorActor:
     """The Ray shell. After a restart by Ray only ``__init__`` runs, so that is where the loop starts."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        keep_logs(config)
         self._supervisor = Supervisor(PipelineConfig.model_validate(config))
         threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True).start()
         threading.Thread(target=Watch(self._supervisor).run, name="watch", daemon=True).start()
@@ -333,6 +366,10 @@ class SupervisorActor:
     @ray.method(concurrency_group="control")
     def apply(self, config: dict[str, Any], drain_seconds: float) -> str | None:
         return self._supervisor.apply(config, drain_seconds)
+
+    @ray.method(concurrency_group="control")
+    def pause(self, target: str | None) -> dict[str, Any]:
+        return self._supervisor.pause(target)
 
     @ray.method(concurrency_group="control")
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:

@@ -21,6 +21,12 @@ REPAIR_TIMEOUT = 300.0
 
 _TERMS = ("received", "delivered", "filtered", "dead_letters", "dropped", "pending", "unexplained")
 
+#: Shown also when they are zero.
+_ALWAYS = ("received", "delivered", "pending", "unexplained")
+
+#: Columns of a terminal that names of feeds and sinks need each; longer ones are folded.
+_NAME = 12
+
 
 def verify(name: str, repair: bool = False) -> dict[str, Any]:
     """The conservation report of pipeline `name`; with `repair`, after fetching what is missing.
@@ -81,15 +87,9 @@ def table_report(table: str, answer: dict[str, Any]) -> dict[str, Any]:
 
 def show(report: dict[str, Any], console: Console) -> None:
     """Print a report."""
-    sinks = Table(
-        "feed", "sink", *(Column(term.replace("_", " "), justify="right") for term in _TERMS), box=None
+    _show_accounts(
+        [each for table in report["tables"] for each in table["sinks"] if each["received"]], console
     )
-    for table in report["tables"]:
-        for account in table["sinks"]:
-            if account["received"]:
-                terms = (f"{account[term]:,}" for term in _TERMS)
-                sinks.add_row(escape(account["feed"]), escape(account["sink"]), *terms)
-    console.print(sinks)
     for table in report["tables"]:
         console.print(escape(f"{table['table']}: {_source(table['source'])}"), highlight=False)
         for gap in table["gaps"]:
@@ -99,6 +99,27 @@ def show(report: dict[str, Any], console: Console) -> None:
         if table["unexplained"]:
             console.print(f"  UNEXPLAINED: {table['unexplained']:,} rows", style="bold red", highlight=False)
     console.print(summary(report), highlight=False)
+
+
+def _show_accounts(accounts: list[dict[str, Any]], console: Console) -> None:
+    """A row per account, of the terms that are not zero everywhere; where that is too wide, a sentence for each."""
+    terms = [term for term in _TERMS if term in _ALWAYS or any(account[term] for account in accounts)]
+    numbers = {term: [f"{account[term]:,}" for account in accounts] for term in terms}
+    words = {term: term.replace("_", " ") for term in terms}
+    width = sum(2 + max(map(len, (words[term], *numbers[term]))) for term in terms)
+    if width + 2 * _NAME > console.width:
+        for account in accounts:
+            shown = [term for term in terms[1:-1] if term in _ALWAYS or account[term]]
+            parts = " + ".join(f"{account[term]:,} {words[term]}" for term in shown)
+            line = f"{account['feed']} to {account['sink']}: {account['received']:,} received = {parts}"
+            console.print(escape(f"{line}; {account['unexplained']:,} unexplained"), highlight=False)
+        return
+    columns = (Column(words[term], justify="right", no_wrap=True) for term in terms)
+    table = Table(Column("feed", overflow="fold"), Column("sink", overflow="fold"), *columns, box=None)
+    for number, account in enumerate(accounts):
+        row = (numbers[term][number] for term in terms)
+        table.add_row(escape(account["feed"]), escape(account["sink"]), *row)
+    console.print(table)
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
 import ray
@@ -14,6 +15,7 @@ from actors.codec.busy import Busy
 from actors.codec.codec import Codec
 from actors.codec.decoder import Decoder, all_or_nothing
 from actors.codec.isolated import decode_isolated
+from actors.ray_state import keep_logs
 from protocols.kinetica.types import Column, TableType
 
 
@@ -28,17 +30,18 @@ class DecodeActor:
         self._busy = Busy()
         self._transforms = transforms
         self._decoder = Decoder(transforms)
+        keep_logs(())
 
     def decode(self, block: Block, strict: bool) -> Batch:
         """Decode `block`; with `strict`, records that do not decode raise :class:`DecodeAborted`."""
         with self._busy.work():
-            batch = self._decoder.decode(block)
+            batch = replace(self._decoder.decode(block), decoded=time.time())
             return all_or_nothing(batch) if strict else batch
 
     def decode_isolated(self, block: Block, strict: bool) -> Batch:
         """The same in a process of its own, for a block that kills decoders; if it fails, all records are rejects."""
         with self._busy.work():
-            batch = decode_isolated(block, transforms=self._transforms)
+            batch = replace(decode_isolated(block, transforms=self._transforms), decoded=time.time())
             return all_or_nothing(batch) if strict else batch
 
     @ray.method(concurrency_group="control")

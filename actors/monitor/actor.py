@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import psutil
@@ -20,7 +21,9 @@ from actors.monitor.ray_transport import RayPartner, RayTransport
 from actors.monitor.replicator import Parcel
 from actors.monitor.settings import MonitorSettings, Predecessor
 from actors.monitor.source import Following, Received
-from actors.ray_state import actor_info
+from actors.monitor.story import Story
+from actors.monitor.tap import Passed
+from actors.ray_state import actor_info, keep_logs
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class MonitorActor:
     """
 
     def __init__(self) -> None:
+        keep_logs({})
         self._group = MonitorGroup(_transport)
         threading.Thread(target=self._end_when_dead, name="alive", daemon=True).start()
         # Finding an actor loads the module of its class, a second or two on a busy machine: not while rows wait.
@@ -99,21 +103,32 @@ class MonitorActor:
         decoders: int,
         intake: bool = True,
         predecessor: Predecessor | None = None,
+        paused: Sequence[str] = (),
     ) -> dict[str, dict[str, Any]]:
         """See :meth:`MonitorGroup.start`; returns what :meth:`status` does."""
-        self._group.start(settings, incarnation, digest, decoders, intake, predecessor)
+        keep_logs(settings.source)
+        self._group.start(settings, incarnation, digest, decoders, intake, predecessor, paused)
         return self._status([settings.table])
 
     @ray.method(concurrency_group="control")
     def stand_by(self, settings: MonitorSettings, incarnation: int, digest: str) -> dict[str, dict[str, Any]]:
         """See :meth:`MonitorGroup.stand_by`; returns what :meth:`status` does."""
+        keep_logs(settings.source)
         self._group.stand_by(settings, incarnation, digest)
         return self._status([settings.table])
 
     @ray.method(concurrency_group="control")
-    def promote(self, table: str, incarnation: int, decoders: int, intake: bool, partner: str) -> None:
+    def promote(
+        self,
+        table: str,
+        incarnation: int,
+        decoders: int,
+        intake: bool,
+        partner: str,
+        paused: Sequence[str] = (),
+    ) -> None:
         """See :meth:`MonitorGroup.promote`; `partner` is the name of the standby's actor."""
-        self._group.promote(table, incarnation, decoders, intake, RayPartner(partner, table))
+        self._group.promote(table, incarnation, decoders, intake, RayPartner(partner, table), paused)
 
     @ray.method(concurrency_group="ending")
     def end(self, table: str, incarnation: int) -> None:
@@ -140,6 +155,21 @@ class MonitorActor:
         monitor = self._group.monitor(table)
         thawed = [(table, "all its sinks")] if thaw and monitor.thaw() else []
         return monitor.dispatcher.resume(sinks, skip) + thawed
+
+    @ray.method(concurrency_group="control")
+    def pause(self, table: str, sinks: list[str]) -> int:
+        """See :meth:`Monitor.pause`."""
+        return self._group.monitor(table).pause(sinks)
+
+    @ray.method(concurrency_group="control")
+    def tail(self, table: str, seen: int | None) -> Passed:
+        """See :meth:`Tap.read`."""
+        return self._group.monitor(table).dispatcher.tap.read(seen)
+
+    @ray.method(concurrency_group="control")
+    def story(self, table: str, record: BlockId) -> Story:
+        """See :meth:`Monitor.story`."""
+        return self._group.monitor(table).story(record)
 
     @ray.method(concurrency_group="control")
     def rewind(self, table: str, sink: str, time: int) -> dict[str, int]:

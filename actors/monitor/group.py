@@ -80,15 +80,18 @@ class MonitorGroup:
         decoders: int,
         intake: bool = True,
         predecessor: Predecessor | None = None,
+        paused: Sequence[str] = (),
     ) -> None:
         """Start the monitor of a table, see :meth:`Monitor.start`; `digest` is that of its settings.
+
+        To the sinks `paused` nothing is delivered.
 
         One of an earlier incarnation gives way. With one of this or a later one nothing happens.
         """
         with self._lock:
             if self._give_way(settings.table, incarnation):
                 transport = self._make_transport(settings, incarnation, decoders)
-                monitor = Monitor(settings, transport)
+                monitor = Monitor(settings, transport, paused=paused)
                 monitor.start(intake, predecessor)  # which waits for the spool
                 self._seats[settings.table] = _Seat(settings, incarnation, digest, transport, monitor)
 
@@ -107,7 +110,15 @@ class MonitorGroup:
         threading.Thread(target=seat.stop, name=f"{table}-end", daemon=True).start()
         return True
 
-    def promote(self, table: str, incarnation: int, decoders: int, intake: bool, partner: Partner) -> None:
+    def promote(
+        self,
+        table: str,
+        incarnation: int,
+        decoders: int,
+        intake: bool,
+        partner: Partner,
+        paused: Sequence[str] = (),
+    ) -> None:
         """Make the standby of `table` its monitor, whose standby is `partner`. On a monitor it does nothing."""
         with self._promoting:
             seat = self._seat(table)
@@ -117,7 +128,7 @@ class MonitorGroup:
             seat.incarnation = incarnation
             source = seat.standby.take_over(incarnation)
             seat.transport = self._make_transport(seat.settings, incarnation, decoders)
-            monitor = Monitor(seat.settings, seat.transport)
+            monitor = Monitor(seat.settings, seat.transport, paused=paused)
             monitor.pair(source, partner, incarnation)
             monitor.start(intake)
             seat.monitor = monitor

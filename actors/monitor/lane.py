@@ -5,7 +5,8 @@ then sends blocks in order, each naming its predecessor, while their bytes fit t
 come in any order; the cursor moves only over a contiguous prefix. After a failure of the writer the lane backs off,
 attaches again and sends again from the first block that is not acknowledged. After a failure of a decoder only
 that block is sent again. A block with a record that may not be skipped *aborts* the lane: what is before it is
-delivered, nothing after it until :meth:`Lane.resume`.
+delivered, nothing after it until :meth:`Lane.resume`. A *paused* lane lets what is in flight arrive and sends nothing
+more.
 """
 
 from __future__ import annotations
@@ -82,6 +83,8 @@ class Lane:
         self.problem: str | None = None
         self.aborted: Abort | None = None
         self.session = 0
+        #: While set nothing more is sent; what is on its way still arrives.
+        self.paused = False
         self._window_bytes = window_bytes
         self._backoff = backoff or Backoff()
         self._failures = 0
@@ -99,6 +102,11 @@ class Lane:
         return len(self._flights)
 
     @property
+    def waits_for_person(self) -> bool:
+        """Whether it sends nothing more until somebody resumes it."""
+        return self.state is LaneState.PARKED or (self.paused and not self._flights)
+
+    @property
     def read_position(self) -> Position:
         """Where the next block to send begins."""
         return self._read_at
@@ -109,7 +117,7 @@ class Lane:
         return self._not_before
 
     def wants_attach(self, now: float) -> bool:
-        return self.state is LaneState.DETACHED and now >= self._not_before
+        return self.state is LaneState.DETACHED and now >= self._not_before and not self.paused
 
     def attaching(self) -> int:
         """Begin a session. Returns its number, which every call of the session carries."""
@@ -132,7 +140,7 @@ class Lane:
 
     def wants_block(self) -> bool:
         """Whether the window has room. One block always fits, however large."""
-        if self.state is not LaneState.OPEN:
+        if self.state is not LaneState.OPEN or self.paused:
             return False
         return not self._flights or (self._bytes < self._window_bytes and len(self._flights) < WINDOW_BLOCKS)
 

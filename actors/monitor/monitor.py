@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+from actors.block import BlockId
 from actors.errors import MonitorTooLarge, SpoolDamaged, SpoolError, SpoolInUse
+from actors.logs import about
 from actors.monitor.changelog import ChangeLog
 from actors.monitor.continuity import Before
 from actors.monitor.dispatch import Dispatcher
 from actors.monitor.gaplog import GapLog, SourceAccount
 from actors.monitor.healer import Healer
+from actors.monitor.journal import Journal
 from actors.monitor.kinetica import KineticaTable
 from actors.monitor.place import on_this_host
 from actors.monitor.receiver import Receiver
@@ -23,6 +26,7 @@ from actors.monitor.settings import MonitorSettings, Predecessor
 from actors.monitor.source import Source
 from actors.monitor.spool import Frozen, Position, Spool
 from actors.monitor.standing import Standing
+from actors.monitor.story import Story, tell
 from actors.monitor.transport import Transport
 
 log = logging.getLogger(__name__)
@@ -46,8 +50,16 @@ RECEIVED_ELSEWHERE = "received after the table's monitor had moved to another ho
 class Monitor:
     """Receives one table and delivers it. :meth:`start` returns at once; :meth:`status` tells how it goes."""
 
-    def __init__(self, settings: MonitorSettings, transport: Transport, source: Source | None = None) -> None:
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        transport: Transport,
+        source: Source | None = None,
+        paused: Iterable[str] = (),
+    ) -> None:
         self._settings = settings
+        self._paused = tuple(paused)
+        self._journal = Journal()
         self._transport = transport
         self._source = source or KineticaTable(settings)
         self._log: ChangeLog | None = None
@@ -107,6 +119,8 @@ class Monitor:
             settings.window_bytes,
             abort,
             drain.absent_sinks if drain else (),
+            self._paused,
+            self._journal,
         )
         self._gaps = GapLog(spool.transaction, settings.table)
         receiver = self._receiver = Receiver(
@@ -117,6 +131,7 @@ class Monitor:
             self._dispatcher.drop,
             self._gaps,
             self._before(spool),
+            self._journal,
         )
         self._healer = Healer(
             settings, self._source, spool, self._gaps, receiver.continuity, receiver.handover
@@ -189,6 +204,7 @@ class Monitor:
 
     def _thread(self, name: str, work: Callable[[], None]) -> None:
         def run() -> None:
+            about(self._settings.table)
             try:
                 work()
             except Exception as error:  # shown by status, upon which the supervisor starts the monitor afresh
@@ -230,6 +246,11 @@ class Monitor:
     def stuck(self) -> bool:
         """Whether waiting cannot make :attr:`pending` less."""
         return self._dispatcher is not None and self._dispatcher.stuck
+
+    def pause(self, sinks: Iterable[str]) -> int:
+        """Deliver nothing more to `sinks`; see :meth:`Dispatcher.pause`."""
+        self._paused = tuple(sinks)
+        return self.dispatcher.pause(sinks)
 
     def thaw(self) -> bool:
         """Let the table go on if an alteration froze it. Returns whether it was frozen."""
@@ -310,10 +331,16 @@ class Monitor:
             "drained": bool(self._settings.drain)
             and dispatcher.done
             and not spool.in_doubt(self._settings.table),
+            "paused": sorted(dispatcher.paused),
             "dropped": sum(account.dropped for account in spool.accounts()),
             "lanes": [asdict(lane) for lane in dispatcher.report()],
             **(self._healer.report() if self._healer else {}),
         }
+
+    def story(self, record: BlockId) -> Story:
+        """What is known of `record`. Raises :class:`SpoolError` while the spool is not open."""
+        lanes = self.dispatcher.report()
+        return tell(record, self.spool, self.gaps, self._journal, lanes, self._settings.sinks)
 
     def conservation(self) -> dict[str, Any]:
         """What became of every record at every sink, counted afresh, and what is known of the source."""

@@ -78,16 +78,16 @@ class RayTransport:
 
     def write(
         self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
-    ) -> None:
+    ) -> str | None:
         self._catch_up()
         writer = self._writer(sink)
         if writer is None:
             done(NotAttached(f"the writer of {sink} is not running"))
-            return
+            return None
         decoding = self._decode(task)
         if decoding is None:
             done(DecoderFailed("no decoder is running", blame=False))
-            return
+            return None
         block, before = self._ordered(task.id), previous and self._ordered(previous)
         call = writer.write.remote((self._incarnation, session), block, before, decoding.ref)
 
@@ -100,6 +100,7 @@ class RayTransport:
             done(outcome)
 
         call.future().add_done_callback(finished)
+        return f"decoder/{decoding.number}"
 
     def _ordered(self, block: BlockId) -> BlockId:
         return block._replace(feed=block.feed + self._suffix)

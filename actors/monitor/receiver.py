@@ -25,6 +25,7 @@ from actors.monitor.continuity import Before, Continuity
 from actors.monitor.gaplog import GapLog
 from actors.monitor.grouping import BlockBuilder
 from actors.monitor.handover import Handover, Recovered
+from actors.monitor.journal import Journal
 from actors.monitor.room import Room
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.source import Source, SourceLost, Stream, Switched, TableGone
@@ -64,6 +65,7 @@ class Receiver:
         drop: Callable[[int], int] = lambda size: 0,
         gaps: GapLog | None = None,
         before: Sequence[Before] = (),
+        journal: Journal | None = None,
     ) -> None:
         self.state = "connecting"
         self.problem: str | None = None
@@ -76,6 +78,7 @@ class Receiver:
         self._source = source
         self._spool = spool
         self._committed = committed
+        self._journal = journal or Journal()
         self._stop = threading.Event()
         self._backoff = Backoff(initial=0.2, cap=5.0)
         self._room = Room(settings, spool, drop)
@@ -143,6 +146,7 @@ class Receiver:
         self.continuity.opened(epoch)
         self.handover.open(stream.wake)
         self.state, self.problem, self.epoch = "receiving", None, epoch
+        log.info("receiving %s", self._settings.table, extra={"epoch": epoch, "offset": 0})
         try:
             while not self._stop.is_set() and self._room.full() is None:
                 self._turn(stream, builders, announce, watch)
@@ -335,6 +339,7 @@ class Receiver:
         changes = self._settings.table + CHANGES_SUFFIX
         self.received += sum(block.count for block in blocks if block.feed != changes)
         if blocks:
+            self._journal.committed(blocks)
             self._committed({block.feed for block in blocks})
 
     def _saved(self) -> bool:

@@ -54,5 +54,8 @@ class Transport(Protocol):
 
     def write(
         self, sink: str, task: Task, session: int, previous: BlockId | None, done: Callable[[Any], None]
-    ) -> None:
-        """Decode the block of `task` and write it; the result is a :class:`~actors.batch.Receipt`."""
+    ) -> str | None:
+        """Decode the block of `task` and write it; the result is a :class:`~actors.batch.Receipt`.
+
+        Returns the name of the actor that decodes it, if one does and that is known.
+        """

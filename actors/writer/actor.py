@@ -9,6 +9,7 @@ import ray
 
 from actors.batch import Batch, Receipt
 from actors.block import BlockId
+from actors.ray_state import keep_logs
 from actors.writer.reorder import Owner
 from actors.writer.sinks import make_sink
 from actors.writer.writer import Delivery, Writer
@@ -28,6 +29,7 @@ class WriterActor:
         self._settings = sink
         self._digest = digest
         self._writer: Writer | None = None
+        keep_logs(sink)
 
     @ray.method(concurrency_group="control")
     async def start(self) -> None:
@@ -63,6 +65,11 @@ class WriterActor:
     @ray.method(concurrency_group="control")
     async def deliveries(self, after: int) -> list[Delivery]:
         return self._ready.deliveries(after)
+
+    @ray.method(concurrency_group="control")
+    async def deliveries_of(self, record: BlockId) -> list[Delivery]:
+        """See :meth:`Writer.deliveries_of`."""
+        return self._ready.deliveries_of(record)
 
     @ray.method(concurrency_group="control")
     async def stop(self) -> None:

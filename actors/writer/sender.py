@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from actors.backoff import Backoff
 from actors.batch import Batch, Rejected
+from actors.logs import place
 from actors.names import is_put_feed
 from actors.writer.sinks.base import PartlySent, Payload, RollingSink, Sink, TimedOut, is_transient
 from actors.writer.throttle import MAX_LIMIT, Circuit, Gate
@@ -161,7 +162,8 @@ class Sender:
                 self._refused.pop(feed, None)
                 self.stats.records += payload.records - count
             if count > 1:
-                log.warning("%s: %d records refused: %s; sending them in halves", feed, count, error)
+                text = "%s: %d records refused: %s; sending them in halves"
+                log.warning(text, feed, count, error, extra=place(batches[0].id))
                 halves = _rows(left, 0, count // 2), _rows(left, count // 2, count)
                 parts = [self.deliver(half, self.encode(half), _nothing) for half in halves]
                 return sending.rejects + [

@@ -60,6 +60,8 @@ class _Block:
     id: BlockId
     batches: Sequence[Batch]
     done: asyncio.Future[Receipt]
+    #: When it came here, in seconds since 1970.
+    handed: float = 0.0
 
     @property
     def count(self) -> int:
@@ -183,7 +185,7 @@ class Writer:
         state.used_at = self._clock()
         done: asyncio.Future[Receipt] = asyncio.get_running_loop().create_future()
         batches = (batch,) if isinstance(batch, Batch) else tuple(batch)
-        work = _Work(owner, [_Block(block, batches, done)])
+        work = _Work(owner, [_Block(block, batches, done, self._clock())])
         state.ready.extend(state.buffer.offer(owner, block, previous, work))
         if state.ready:
             state.filled.set()
@@ -241,7 +243,8 @@ class Writer:
         state.rejects |= bool(here or filtered)
         self._delivered += 1
         self._deliveries.append(Delivery(self._delivered, block.id, block.count, self._clock()))
-        block.done.set_result(Receipt(block.batches[0].time, tuple(here), filtered))
+        first = block.batches[0]
+        block.done.set_result(Receipt(first.time, tuple(here), filtered, first.decoded, block.handed))
 
     def _encoding(self, work: _Work) -> Encoding:
         if work.encoding is None:
@@ -272,6 +275,14 @@ class Writer:
         """Deliveries with a number above `after`, oldest first, as far as remembered."""
         missing = self._delivered - after
         return list(self._deliveries)[-missing:] if missing > 0 else []
+
+    def deliveries_of(self, record: BlockId) -> list[Delivery]:
+        """Those of the blocks that have `record`, oldest first, as far as remembered."""
+        return [
+            each
+            for each in self._deliveries
+            if each.block[:2] == record[:2] and 0 <= record.offset - each.block.offset < each.count
+        ]
 
     @property
     def stats(self) -> SenderStats:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib.util
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import polars as pl
@@ -36,11 +37,11 @@ class DemoTable:
     type: TableType
     rows: pl.DataFrame
 
-    def frames(self) -> Iterator[bytes]:
-        """Each row as bare Avro binary."""
+    def frames(self, rows: Iterable[dict[str, Any]] | None = None) -> Iterator[bytes]:
+        """Each of `rows`, by default all of the table, as bare Avro binary."""
         schema = fastavro.parse_schema(self.type.avro)
         out = io.BytesIO()
-        for row in self.rows.iter_rows(named=True):
+        for row in self.rows.iter_rows(named=True) if rows is None else rows:
             out.seek(0)
             out.truncate()
             fastavro.schemaless_writer(out, schema, row)

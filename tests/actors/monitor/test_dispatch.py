@@ -17,9 +17,10 @@ from actors.backoff import Backoff
 from actors.batch import Rejected
 from actors.block import Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, NotRetained, SpoolFull, StaleOwner
-from actors.monitor import dispatch, lane
+from actors.monitor import dispatch, lane, loop
 from actors.monitor.accounts import Outcome
 from actors.monitor.dispatch import Dispatcher
+from actors.monitor.journal import Journal
 from actors.monitor.spool import Position, Spool
 from actors.monitor.transport import DecoderFailed, Task
 from tests.actors.monitor.fakes import DEADLINE, FakeTransport, wait_for
@@ -620,7 +621,7 @@ def test_a_rewind_on_a_full_disk_is_not_undone_by_cursors_that_wait_to_be_saved(
 
 
 def test_what_was_not_begun_in_time_is_never_done(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatch, "ANSWER_TIMEOUT", 0.01)
+    monkeypatch.setattr(loop, "ANSWER_TIMEOUT", 0.01)
     transport = FakeTransport(threads=0)  # nothing is answered, so that nothing is in flight
     spool.append(blocks(0, 4))
     dispatcher = Dispatcher(spool, ("a",), transport)
@@ -629,4 +630,90 @@ def test_what_was_not_begun_in_time_is_never_done(spool: Spool, monkeypatch: pyt
     dispatcher.stop()
     dispatcher.run()
     assert len(list(spool.blocks("t"))) == 4
+    transport.close()
+
+
+def test_a_paused_sink_gets_nothing_and_the_others_go_on(spool: Spool, start: Start) -> None:
+    transport = FakeTransport()
+    spool.append(blocks(0, 4))
+    dispatcher = start(transport, ("a", "b"))
+    wait_for(lambda: delivered(dispatcher))
+    assert dispatcher.pause(["b"]) == 0
+    spool.append([*blocks(4, 4), *blocks(0, 2, "t.deletes")])  # one of them a feed never seen before
+    dispatcher.notify(["t", "t.deletes"])
+    wait_for(
+        lambda: len(transport.in_order("a", "t")) == 8 and len(transport.in_order("a", "t.deletes")) == 2
+    )
+    reports = {(report.sink, report.feed): report for report in dispatcher.report()}
+    assert reports["b", "t"].paused
+    assert reports["b", "t.deletes"].pending_records == 10
+    assert not reports["a", "t"].paused
+    assert len(transport.in_order("b", "t")) == 4
+    assert ("b", "t.deletes") not in transport.delivered
+    wait_for(lambda: dispatcher.stuck, "what is left waits for a person")
+    assert dispatcher.pending == 30
+    assert all(account.unexplained == 0 for account in spool.audit())
+    dispatcher.pause([])
+    wait_for(lambda: delivered(dispatcher))
+    assert transport.in_order("b", "t") == blocks(0, 8)
+    assert len(transport.delivered["b", "t"]) == 8  # nothing twice
+
+
+def test_what_is_on_its_way_when_its_sink_is_paused_still_arrives(spool: Spool) -> None:
+    transport = FakeTransport(threads=0)
+    spool.append(blocks(0, 3))
+    dispatcher = Dispatcher(spool, ("a",), transport, window_bytes=20)
+    thread = threading.Thread(target=dispatcher.run)
+    thread.start()
+
+    def answer(count: int) -> None:
+        wait_for(lambda: len(transport.calls) >= count, "calls")
+        calls, transport.calls[:] = transport.calls[:], []
+        for call in calls:
+            call()
+
+    answer(1)  # the attach
+    wait_for(lambda: len(transport.calls) == 2, "two blocks fill the window")
+    assert dispatcher.pause(["a"]) == 2
+    answer(2)  # the writes, which leave their answers
+    answer(2)
+    wait_for(lambda: dispatcher.report()[0].in_flight == 0, "answered")
+    assert dispatcher.pause(["a"]) == 0
+    assert [task.block.offset for task in transport.tasks] == [0, 5]
+    dispatcher.stop()
+    thread.join(DEADLINE)
+    assert spool.cursor("a", "t") == Position(1, 10)
+    transport.close()
+
+
+def test_a_dispatcher_that_starts_paused_sends_nothing_until_it_may(spool: Spool) -> None:
+    transport = FakeTransport()
+    spool.append(blocks(0, 3))
+    dispatcher = Dispatcher(spool, ("a",), transport, paused=("a",))
+    thread = threading.Thread(target=dispatcher.run)
+    thread.start()
+    assert dispatcher.pause(["a"]) == 0
+    assert (transport.attaches, transport.tasks, dispatcher.stuck) == (0, [], True)
+    dispatcher.pause([])
+    wait_for(lambda: delivered(dispatcher))
+    dispatcher.stop()
+    thread.join(DEADLINE)
+    transport.close()
+
+
+def test_the_journal_and_the_tap_see_what_is_sent(spool: Spool) -> None:
+    transport, journal = FakeTransport(), Journal()
+    dispatcher = Dispatcher(spool, ("a", "b"), transport, journal=journal)
+    seen = dispatcher.tap.read().seen
+    thread = threading.Thread(target=dispatcher.run)
+    thread.start()
+    spool.append(blocks(0, 2))
+    dispatcher.notify(["t"])
+    wait_for(lambda: dispatcher.report() and delivered(dispatcher))
+    assert [block.offset for block in dispatcher.tap.read(seen).blocks] == [0, 5]
+    for sink in ("a", "b"):
+        steps = [step.what for step in journal.steps(BlockId("t", 1, 7)) if step.sink == sink]
+        assert steps == ["dispatched", "acknowledged"]
+    dispatcher.stop()
+    thread.join(DEADLINE)
     transport.close()
