@@ -10,6 +10,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from cluster.cli_letters import deadletters, resume
 from cluster.cli_options import ADDRESS as _ADDRESS
 from cluster.cli_options import JSON as _JSON
 from cluster.cli_rewind import rewind
-from cluster.cli_start import READY_TIMEOUT, ask_endpoints, count, start, summary
+from cluster.cli_start import READY_TIMEOUT, all_read, ask_endpoints, count, start, summary
 from cluster.cli_submit import job, submit
 from cluster.cli_verify import chaos, verify
 from cluster.config import ConfigError, load
@@ -32,8 +33,9 @@ from cluster.job import refuse_passing_folders
 if TYPE_CHECKING:
     from cluster.control import Left
 
-#: Seconds allowed to a pipeline to drain.
+#: Seconds allowed to a pipeline to drain, and between two lines about one that runs.
 DRAIN_TIMEOUT = 60.0
+TELL_INTERVAL = 5.0
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -76,7 +78,7 @@ def check(file: Path, offline: bool) -> None:
 @_FILE
 @_ADDRESS
 def run(file: Path, address: str | None) -> None:
-    """Run a pipeline in the foreground until Ctrl-C, which drains it."""
+    """Run a pipeline in the foreground until Ctrl-C, which drains it, or until all its tables are read."""
     from cluster import control
 
     config = load(file)
@@ -85,9 +87,16 @@ def run(file: Path, address: str | None) -> None:
     address = control.connect(address, own=True)
     supervisor = start(config)
     click.echo("running; Ctrl-C drains and ends it")
-    while not stop.wait(5.0):
+    told = time.monotonic()
+    while not stop.wait(0.5):
         status = control.ask(supervisor, "status")
-        click.echo(summary(status))
+        over = all_read(status)
+        if over or time.monotonic() >= told + TELL_INTERVAL:
+            click.echo(summary(status))
+            told = time.monotonic()
+        if over:
+            click.echo("all tables are read to their end")
+            break
     click.echo("draining")
     _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
 

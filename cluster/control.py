@@ -131,7 +131,7 @@ def start_pipeline(config: PipelineConfig) -> Any:
 def wait_ready(
     supervisor: Any, timeout: float, progress: Callable[[dict[str, Any]], None] | None = None
 ) -> bool:
-    """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
+    """Wait until every table is receiving, or done, and the rest is up. Returns whether it came to that."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
@@ -139,7 +139,7 @@ def wait_ready(
             progress(status)
         decoders = status["decoders"]
         # An aborted table receives, though it does not deliver; a person has to look at that.
-        tables = all(table["state"] in ("receiving", "aborted") for table in status["tables"])
+        tables = all(table["state"] in ("receiving", "done", "aborted") for table in status["tables"])
         sinks = all(sink["state"] == "up" for sink in status["sinks"])
         if tables and sinks and decoders["running"] >= decoders["wanted"]:
             return True

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-_GOOD = {"receiving", "up", "running"}
+_GOOD = {"receiving", "done", "up", "running"}
+
+#: Characters of a bar that shows how far a table is read.
+_BAR = 20
 
 
 def show_status(status: dict[str, Any], console: Console) -> None:
@@ -37,6 +40,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
             f"{(table['resident_bytes'] or 0) >> 20}",
         )
     console.print(tables)
+    for table in status["tables"]:
+        if table["progress"]:
+            console.print(f"{escape(table['name'])}: {escape(_progress(table['progress']))}", highlight=False)
     sinks = Table(
         "sink", "kind", "state", *map(_right, ("rec/s", "delivered", "retries", "restarts")), box=None
     )
@@ -70,6 +76,18 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         )
     for alert in status["alerts"]:
         console.print(f"[red]{escape(alert)}[/red]")
+
+
+def _progress(told: dict[str, Any]) -> str:
+    """How far a table is read: a bar where that is known, and what its source says."""
+    loaded, total, parts = told["loaded"], told["total"], []
+    if loaded is not None and total:
+        part = min(max(loaded / total, 0.0), 1.0)
+        done = round(part * _BAR)
+        parts.append(f"[{'#' * done}{'.' * (_BAR - done)}] {part:.0%}, {loaded:,} of {total:,}")
+    elif loaded is not None:
+        parts.append(f"{loaded:,}")
+    return "  ".join([*parts, *([told["msg"]] if told["msg"] else [])])
 
 
 def _right(header: str) -> Column:

@@ -87,8 +87,12 @@ class Receiver:
         #: Received, and not on disk because that was full.
         self._unsaved: list[Block] = []
 
-    def stop(self) -> None:
-        """End :meth:`run` soon; what is open is committed first."""
+    @property
+    def progress(self) -> None:
+        """How far reading is: there is no end to it."""
+
+    def stop(self, ending: bool = False) -> None:
+        """End :meth:`run` soon; what is open is committed first. It does not matter whether the pipeline is `ending`."""
         self._stop.set()
 
     def run(self) -> None:
