@@ -92,7 +92,7 @@ class Receiver:
         """How far reading is: there is no end to it."""
 
     def stop(self, ending: bool = False) -> None:
-        """End :meth:`run` soon; what is open is committed first. It does not matter whether the pipeline is `ending`."""
+        """End :meth:`run` soon; what is open is committed first. Whether the pipeline is `ending` does not matter."""
         self._stop.set()
 
     def run(self) -> None:

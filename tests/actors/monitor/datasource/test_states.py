@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.monitor.datasource import states
@@ -45,6 +45,7 @@ def test_a_state_that_no_row_names_waits_within_bounds() -> None:
     assert _parsed(all_states.read(1, [10])) == {"0": 9, "1": 10, "2": 8}
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), max_size=20))
 def test_a_source_that_reads_ahead_is_never_taken_to_be_further_than_its_rows(
     reads: list[tuple[int, bool]],
