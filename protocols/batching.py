@@ -77,8 +77,8 @@ class DeliveryEvent(Generic[Record]):
     """What a handler of :meth:`Batcher.on` is told.
 
     Attributes:
-        kind: ``send``: a batch is about to be sent; ``flush``: it was delivered; ``error``: it was not, or records of
-            it were refused.
+        kind: ``send``: a batch is about to be sent; ``flush``: it was delivered, at least in part; ``error``: it was
+            not, or records of it were refused.
         first: number of its first record.
         records: the records of the batch.
         attempt: 1 for the first.
@@ -296,7 +296,8 @@ class Batcher(Generic[Record]):
                 refused: Exception | None = error
             else:
                 self.problem = refused = None
-                self._fire(DeliveryEvent("flush", chunk.first, chunk.records, attempt))
+                if len(rejections) < len(chunk.records):
+                    self._fire(DeliveryEvent("flush", chunk.first, chunk.records, attempt))
             if rejections:
                 log.error("%s: %d records refused: %s", self._name, len(rejections), rejections[0].reason)
                 back = tuple(rejections)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from actors.writer.puts import EventWriter, InvalidEvent
+from actors.writer.puts import EventWriter
 from cluster.puts import writer
 from protocols.accumulator import BufferFull, Limits, RecordTooLarge
 from protocols.batching import Closed, DeliveryEvent, NotDelivered, RecordsRejected, Rejection
+from protocols.kronos.client import KronosClient
+from protocols.kronos.wire import ID_FIELD, TIMESTAMP_FIELD, ResultOrder
+from protocols.puts import InvalidEvent
 
 __all__ = [
+    "ID_FIELD",
+    "TIMESTAMP_FIELD",
     "BufferFull",
     "Closed",
     "DeliveryEvent",
     "EventWriter",
     "InvalidEvent",
+    "KronosClient",
     "Limits",
     "NotDelivered",
     "RecordTooLarge",
     "RecordsRejected",
     "Rejection",
+    "ResultOrder",
     "writer",
 ]

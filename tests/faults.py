@@ -109,6 +109,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._break()
             case "500":
                 self._answer(500, b"Internal Server Error")
+            case "401" | "403" | "404":
+                self._answer(int(fault), b"")
             case "503":
                 self._answer(503, b"later", {"Retry-After": "1"})
             case "503 date":

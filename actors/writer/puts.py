@@ -10,9 +10,7 @@ Nothing here needs Ray: a :class:`Transport` reaches the writer.
 from __future__ import annotations
 
 import atexit
-import json
 import logging
-import math
 import os
 import re
 import threading
@@ -21,10 +19,9 @@ import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import orjson
 import pyarrow as pa
 
 from actors.backoff import Backoff
@@ -35,18 +32,16 @@ from actors.names import put_feed
 from actors.writer.reorder import Owner
 from protocols.accumulator import Accumulator, BatchingError, Chunk, Limits
 from protocols.batching import Batcher, DeliveryEvent, EventKind, Rejection
-from protocols.kronos.wire import MAX_TIME, MIN_TIME, now
+from protocols.puts import Put, Rules, Stamps, encode
 
 log = logging.getLogger(__name__)
 
 #: Names of streams, the rule of all sinks: they become streams, tables and folders.
-_STREAM = re.compile(r"[A-Za-z0-9_.-]{1,200}")
-
-#: Keys that are not the caller's to set.
-_RESERVED = ("@id", "@origin", "@stream")
-
-#: What may be an integer that stores refuse, as text of JSON.
-_LONG_INTEGER = re.compile(rb"[0-9]{19}")
+RULES = Rules(
+    re.compile(r"[A-Za-z0-9_.-]{1,200}"),
+    "a name has up to 200 of the characters A-Z a-z 0-9 _ - .",
+    reserved=("@id", "@origin", "@stream"),
+)
 
 #: Seconds allowed to what is buffered when the interpreter exits.
 EXIT_TIMEOUT = 10.0
@@ -54,28 +49,10 @@ EXIT_TIMEOUT = 10.0
 _SCHEMA = pa.schema([EVENT_FIELD])
 
 
-class InvalidEvent(BatchingError, ValueError):
-    """An event cannot be put; the message names it. Nothing of the call was put."""
-
-
 class WriterAway(ActorError):
     """The writer is not running or did not answer; it is asked again."""
 
     retryable = True
-
-
-class Put(NamedTuple):
-    """An event on its way: its stream, its text, and its ``@time`` in ticks of 100 ns since 1970."""
-
-    stream: str
-    body: bytes
-    time: int
-
-    @property
-    def event(self) -> dict[str, Any]:
-        """The event as it will be stored, but for its ``@origin``."""
-        event: dict[str, Any] = orjson.loads(self.body)
-        return event
 
 
 class Transport(Protocol):
@@ -138,79 +115,6 @@ def put_batches(block: BlockId, puts: Sequence[Put]) -> Iterator[Batch]:
         rows = pa.RecordBatch.from_arrays([pa.array(bodies, EVENT_FIELD.type)], schema=_SCHEMA)
         size = sum(len(puts[place].body) for place in mine)
         yield Batch(block, len(mine), puts[mine[0]].time, rows, np.array(mine, np.int64), (), size, stream)
-
-
-class Stamps:
-    """Times for events that have none: the clock's, yet each later than the one before."""
-
-    def __init__(self, clock: Callable[[], int] = now) -> None:
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._last = 0
-
-    def __call__(self) -> int:
-        with self._lock:
-            self._last = max(self._last + 1, self._clock())
-            return self._last
-
-
-def encode(events: Mapping[str, Iterable[Mapping[str, Any]]], stamp: Callable[[], int]) -> list[Put]:
-    """Check and encode events by stream. Raises :class:`InvalidEvent`, which names the first that cannot be put."""
-    if not isinstance(events, Mapping):
-        raise InvalidEvent(f"put takes {{stream: [event, ...]}}, not a {type(events).__name__}")
-    puts = []
-    for stream, several in events.items():
-        if not isinstance(stream, str) or not _STREAM.fullmatch(stream):
-            raise InvalidEvent(
-                f"stream {stream!r:.80}: a name has up to 200 of the characters A-Z a-z 0-9 _ - ."
-            )
-        if isinstance(several, (Mapping, str, bytes)) or not isinstance(several, Iterable):
-            raise InvalidEvent(f"stream {stream}: a list of events, not a {type(several).__name__}")
-        for place, event in enumerate(several):
-            try:
-                puts.append(_encode(stream, event, stamp))
-            except (TypeError, ValueError) as error:
-                raise InvalidEvent(f"{stream}[{place}]: {error}") from None
-    return puts
-
-
-def _encode(stream: str, event: Mapping[str, Any], stamp: Callable[[], int]) -> Put:
-    if not isinstance(event, Mapping):
-        raise TypeError(f"an event is a dict, not a {type(event).__name__}")
-    for key in _RESERVED:
-        if key in event:
-            raise ValueError(f"{key} is set by the writer; leave it out, or give it another name")
-    time = event.get("@time")
-    if time is None:
-        time = stamp()
-    elif type(time) is not int or not MIN_TIME <= time <= MAX_TIME:
-        raise ValueError("@time must be an integer of 100 ns since 1970, between the years 1582 and 5236")
-    whole = {**event, "@time": time}
-    body = orjson.dumps(whole, option=orjson.OPT_PASSTHROUGH_DATACLASS)
-    # What orjson writes and a store refuses, or turns into something else, is rare: look closer only at suspects.
-    if b"null" in body:
-        _refuse_nan(whole)
-    if _LONG_INTEGER.search(body):
-        json.loads(body, parse_int=_stored_int)
-    return Put(stream, body, time)
-
-
-def _refuse_nan(value: Any) -> None:
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise ValueError(f"{value}, which JSON has no form for; put it as text or leave it out")
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            _refuse_nan(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            _refuse_nan(each)
-
-
-def _stored_int(text: str) -> int:
-    if not -(2**63) <= int(text) < 2**63:
-        raise ValueError("an integer beyond 64 bits, which stores refuse; put it as text")
-    return 0
 
 
 class EventWriter:
@@ -282,7 +186,7 @@ class EventWriter:
     def _encode(self, events: Mapping[str, Iterable[Mapping[str, Any]]]) -> list[Put]:
         if os.getpid() != self._pid:
             raise RuntimeError("this writer was made before a fork; make one in each process")
-        return encode(events, self._stamp)
+        return encode(events, self._stamp, RULES)
 
     def on(self, kind: EventKind, handler: Callable[[DeliveryEvent[Put]], object]) -> EventWriter:
         """Call `handler` at ``send``, ``flush`` or ``error``, see :class:`DeliveryEvent`; returns this writer.

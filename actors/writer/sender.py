@@ -192,16 +192,16 @@ class Sender:
                     failures *= error.rest.records == sending.payload.records
                     sending.payload = error.rest
                     sending.rejects += error.rejects
+                self._note(error)
                 if not is_transient(error):
-                    self._note(error)
+                    if getattr(error, "refuses_all", False):
+                        self._trouble(error)
                     raise
                 failures += 1
                 self.stats.retries += 1
-                self._note(error)
                 if self.stats.problem is None:
-                    self.stats.problem_since = self._clock()
                     log.warning("the sink fails: %s; trying again", error)
-                self.stats.problem = str(error)
+                self._trouble(error)
                 # While the circuit is open, the wait is the gate's: it is meant for all.
                 if self.gate.throttle.circuit is Circuit.CLOSED:
                     await asyncio.sleep(self._backoff.delay(failures))
@@ -230,6 +230,12 @@ class Sender:
 
     def _note(self, error: Exception) -> None:
         self.stats.last_error, self.stats.last_error_at = str(error) or type(error).__name__, self._clock()
+
+    def _trouble(self, error: Exception) -> None:
+        """Show `error` as the sink's problem until something is delivered."""
+        if self.stats.problem is None:
+            self.stats.problem_since = self._clock()
+        self.stats.problem = str(error)
 
     async def close(self) -> None:
         """Release the sink."""

@@ -1,93 +1,105 @@
 """A client of Kronos servers: the original ones and the embedded event store.
 
-Calls block, each with a timeout. Only :meth:`KronosClient.get` repeats requests by itself, because it knows
-where to go on; whoever puts decides from an error's ``retryable`` whether to send again, which is free of
-doubles when the events carry an ``@origin`` and the server is the embedded one.
+With the names, arguments and defaults of PyKronos 0.6.2 and its faults mended (``docs/compatibility.md``). Calls block,
+each with a timeout. Only :meth:`KronosClient.get` repeats requests by itself, because it knows where to go on; who puts
+decides from an error's ``retryable`` whether to send again. A client with ``blocking=False`` puts without waiting: its
+events go to a bounded buffer and are sent, again if need be, by a thread (``outbox.py``).
 
-Not here: buffering and non-blocking puts.
+Misuse is told at the call: ``TypeError`` for what is of a wrong type, ``ValueError`` for what no server takes,
+:class:`~protocols.puts.InvalidEvent` (a ``ValueError``) for events, :class:`~protocols.batching.Closed` after
+:meth:`KronosClient.close`. What servers and networks do is a :class:`~protocols.kronos.errors.KronosError`.
 """
 
 from __future__ import annotations
 
-import random
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from datetime import date
 from types import TracebackType
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from typing import Any, ParamSpec, TypeVar
 
 import orjson
-import requests
 
-from protocols.kronos import wire
-from protocols.kronos.errors import (
-    BadReply,
-    ConnectionFailed,
-    EventsRefused,
-    KronosError,
-    RequestRefused,
-    RequestTimedOut,
-    ServerUnavailable,
-    TransientError,
+from protocols.accumulator import Limits
+from protocols.batching import Closed, DeliveryEvent, EventKind
+from protocols.checks import check_callable, check_number, check_timeout, check_type
+from protocols.exits import EXIT_TIMEOUT
+from protocols.kronos import resume, tracing, wire
+from protocols.kronos.errors import EventsRefused, ServerUnavailable
+from protocols.kronos.http import READ_BYTES, Connection, errors_of
+from protocols.kronos.outbox import Outbox, Queued
+from protocols.kronos.times import to_kronos_time
+from protocols.puts import Rules, Stamps, encode, ticks
+from protocols.version import LIBRARY
+
+_RULES = Rules(
+    wire.STREAM_NAME,
+    wire.STREAM_RULE,
+    extra={wire.LIBRARY_FIELD: LIBRARY},
+    time=lambda time: ticks(to_kronos_time(time)),
 )
-from protocols.retry_after import parse_retry_after
 
-#: Bytes asked for at a time from a streamed reply.
-_READ_BYTES = 131072
-#: Seconds before the first repetition of a get, doubled each time up to the cap; half of it is random.
-_FIRST_PAUSE = 0.1
-_LONGEST_PAUSE = 5.0
-#: Most seconds that a server's Retry-After can make a get wait.
-_LONGEST_RETRY_AFTER = 60.0
-
-#: Refusals below 500 that say nothing of the request: a proxy without its backend, a server that is slow or is being
-#: changed, credentials being renewed.
-_PASSING = frozenset({401, 403, 404, 408, 425, 429})
+Params = ParamSpec("Params")
+Result = TypeVar("Result")
 
 
 class KronosClient:
-    """A client of one server; several threads may use it at once.
+    """A client of one server; several threads may use it at once, and a process forked from its own too.
 
     Args:
-        url: base URL, for example ``http://127.0.0.1:8151``; it may hold a path prefix and ``user:password@``.
+        http_url: base URL, for example ``http://127.0.0.1:8151``; it may hold a path prefix and ``user:password@``.
+        blocking: whether :meth:`put` waits for the server.
+        sleep_block: of a client that does not block: seconds that an event may wait for others to share its request.
         namespace: sent with each request; None leaves the choice to the server.
+        chunk_size: bytes read at a time from a streamed reply.
         timeout: seconds to connect, to wait for each part of a streamed reply, and for the whole of any other.
         max_retries: how often in a row a get is repeated without a new event.
         username, password: for HTTP basic authentication, as of a proxy before the server; or `token`, a bearer token.
+        limits: of a client that does not block: of a batch and its buffer, in place of `sleep_block`.
+        exit_timeout: of such a client: seconds allowed to what is buffered when the interpreter exits.
 
-    All calls raise :class:`KronosError`; ``ValueError`` for a URL that is not one.
+    Times are integers of 100 ns since 1970, datetimes (UTC unless they have a zone), dates, or their text.
     """
 
     def __init__(
         self,
-        url: str,
+        http_url: str,
+        blocking: bool = True,
+        sleep_block: float = 0.1,
         namespace: str | None = None,
+        chunk_size: int = READ_BYTES,
         *,
         timeout: float = 30.0,
         max_retries: int = 8,
         username: str = "",
         password: str = "",
         token: str = "",
+        limits: Limits | None = None,
+        exit_timeout: float = EXIT_TIMEOUT,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a Kronos URL looks like http://host:port")
-        self._url = urlunsplit(
-            (parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", "")
+        check_type("http_url", http_url, str)
+        check_type("blocking", blocking, bool)
+        check_number("sleep_block", sleep_block)
+        check_number("chunk_size", check_type("chunk_size", chunk_size, int), 1)
+        check_number("max_retries", check_type("max_retries", max_retries, int))
+        check_number("exit_timeout", exit_timeout)
+        self._namespace = _namespace(namespace)
+        self._connection = Connection(
+            http_url, timeout=check_timeout(timeout), username=username, password=password, token=token
         )
-        self._namespace = namespace
-        self._timeout = timeout
+        self._chunk_size = chunk_size
         self._max_retries = max_retries
-        self._session = requests.Session()
-        if not username and parts.username is not None:
-            username, password = unquote(parts.username), unquote(parts.password or "")
-        if token:
-            self._session.auth = _Bearer(token)
-        elif username:  # as bytes, of which requests would otherwise make Latin-1
-            self._session.auth = requests.auth.HTTPBasicAuth(username.encode(), password.encode())
+        self._stamp = Stamps()
+        self._closed = False
+        self._outbox: Outbox | None = None
+        if not blocking:
+            name = f"Kronos client of {self._connection.url}"
+            self._outbox = Outbox(
+                self.put_encoded, name, limits or Limits(linger=float(sleep_block)), float(exit_timeout)
+            )
 
     def __repr__(self) -> str:
-        return f"KronosClient({self._url!r}, namespace={self._namespace!r})"
+        return f"KronosClient({self._connection.url!r}, namespace={self._namespace!r})"
 
     def __enter__(self) -> KronosClient:
         return self
@@ -97,247 +109,242 @@ class KronosClient:
     ) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._session.close()
+    def close(self, timeout: float = 30.0) -> None:
+        """Flush, then end; what is not delivered `timeout` seconds later is given up. Raises as :meth:`flush`."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            if self._outbox is not None:
+                self._outbox.close(timeout)
+        finally:
+            self._connection.close()
 
     def index(self) -> dict[str, Any]:
         """What the server says about itself."""
-        return self._call("GET", wire.INDEX, None)
+        self._open()
+        return self._connection.call("GET", wire.INDEX, None)
 
-    def put(self, events: dict[str, list[dict[str, Any]]], namespace: str | None = None) -> dict[str, Any]:
-        """Store events by stream and return the reply, with counts per stream and backend.
+    def put(
+        self,
+        event_dict: Mapping[str, Iterable[Mapping[str, Any]]],
+        namespace: str | None = None,
+        *,
+        timeout: float = 0.0,
+    ) -> dict[str, Any] | None:
+        """Put events by stream, ``{stream: [event, ...]}``; they are checked and encoded at the call.
 
-        An event without ``@time`` (integer, 100 ns since 1970) gets the server's clock. Raises
-        ``EventsRefused`` if some were refused; the rest is stored then. Raises ``TypeError`` for values that
-        JSON does not have.
+        An event is a dict that JSON has a form for. One without ``@time`` gets the present time, strictly increasing
+        from event to event; each gets ``@library``. Returns the reply, with counts per stream and backend; or None at
+        once from a client that does not block, which waits up to `timeout` seconds for room in its buffer.
+
+        Raises:
+            InvalidEvent: an event or stream is not fit; the message names it. Nothing of the call was put.
+            EventsRefused: the server refused some; the others are stored.
+            BufferFull, RecordTooLarge: from a client that does not block: nothing of the call was put.
         """
-        return self.put_encoded(orjson.dumps(self._with_namespace({"events": events}, namespace)))
+        self._open()
+        chosen = self._chosen(namespace)
+        puts = encode(event_dict, self._stamp, _RULES)
+        if self._outbox is not None:
+            self._outbox.put(chosen, puts, timeout)
+            return None
+        return self.put_encoded(wire.put_request(chosen, ((put.stream, put.body) for put in puts)))
 
     def put_encoded(self, body: bytes) -> dict[str, Any]:
-        """As :meth:`put`, with the JSON text of the whole request; the client's namespace is not added."""
-        reply = self._call("POST", wire.PUT, body)
+        """Put the JSON text of a whole request as it is, and wait for the reply; the namespace is not added."""
+        reply = self._connection.call("POST", wire.PUT, body)
         if reply["@success"]:
             return reply
         results = [
             item for backends in reply.values() if isinstance(backends, dict) for item in backends.values()
         ]
         unwritten = any(isinstance(item, dict) and item.get("num_inserted") == -1 for item in results)
-        what = f"{self._url}{wire.PUT}: {_errors_of(reply)}"
+        what = f"{self._connection.url}{wire.PUT}: {errors_of(reply)}"
         if unwritten:
             raise ServerUnavailable(
                 f"{what}; the server could not write, send again", status=200, reply=reply
             )
         raise EventsRefused(f"{what}; the other events are stored", status=200, reply=reply)
 
+    def flush(self, timeout: float = 30.0) -> None:
+        """Wait until the server has all that was put; a client that blocks has nothing to wait for.
+
+        Raises:
+            NotDelivered: it has not, `timeout` seconds later; it is still being tried.
+            RecordsRejected: since the last flush, the server refused events for good; all others are stored.
+        """
+        self._open()
+        if self._outbox is not None:
+            self._outbox.batcher.flush(timeout)
+
+    def on(self, kind: EventKind, handler: Callable[[DeliveryEvent[Queued]], object]) -> KronosClient:
+        """Call `handler` at ``send``, ``flush`` or ``error`` of a client that does not block; returns this client.
+
+        Handlers run on the sending thread, so they should be quick; one that raises is logged. An error without
+        ``rejections`` is tried again.
+        """
+        self._open()
+        if self._outbox is None:
+            raise ValueError("a client that blocks has no events; make it with blocking=False")
+        check_callable("a handler", handler)
+        self._outbox.on(kind, handler)
+        return self
+
+    @property
+    def pending(self) -> int:
+        """Events put and not yet stored or refused."""
+        return 0 if self._outbox is None else self._outbox.batcher.pending
+
+    @property
+    def problem(self) -> str | None:
+        """Why the latest request of a client that does not block failed, in one line; None if it did not."""
+        return None if self._outbox is None else self._outbox.batcher.problem
+
     def get(
         self,
         stream: str,
-        start_time: int,
-        end_time: int,
-        *,
+        start_time: int | date | str | None,
+        end_time: int | date | str,
         start_id: str | None = None,
         limit: int | None = None,
-        order: str = "ascending",
+        order: str = wire.ResultOrder.ASCENDING,
         namespace: str | None = None,
+        timeout: float | None = None,
     ) -> Iterator[dict[str, Any]]:
         """The events of a stream, as they arrive; nothing is sent before the first is asked for.
 
         A reply that breaks off is resumed after the last event, so that none is missing or given twice.
 
         Args:
-            start_time: first time, inclusive, in 100 ns since 1970.
-            end_time: last time, inclusive; ``wire.MAX_TIME`` for ever.
+            start_time: first time, inclusive.
+            end_time: last time, inclusive; what is later than ``MAX_TIME`` means for ever.
             start_id: only events after this ``@id``, in place of `start_time`.
             limit: most events to give.
-            order: ``ascending`` or ``descending``.
+            order: one of :class:`~protocols.kronos.wire.ResultOrder`.
             namespace: in place of the client's.
+            timeout: in place of the client's.
         """
-        if order not in ("ascending", "descending"):
+        self._open()
+        if order not in list(wire.ResultOrder):
             raise ValueError(f"order must be ascending or descending, not {order!r}")
-        request: dict[str, Any] = {"stream": stream, "end_time": end_time, "order": order}
-        request |= {"start_time": start_time} if start_id is None else {"start_id": start_id}
-        left = wire.NO_LIMIT if limit is None else limit
-        # Events already given that a resumed descending get, which can name no upper id, will send again.
-        given: set[str] = set()
-        failures = 0
-        while left > 0:
-            known = given if order == "descending" else set()
-            request["limit"] = min(left + len(known), wire.NO_LIMIT)
-            body = orjson.dumps(self._with_namespace(request, namespace))
-            try:
-                for line in self._lines(wire.GET, body):
-                    event = self._event(line)
-                    event_id, event_time = event["@id"], event["@time"]
-                    if event_id in known:
-                        continue
-                    failures = 0
-                    left -= 1
-                    if order == "ascending":
-                        request.pop("start_time", None)
-                        request["start_id"] = event_id
-                    elif request["end_time"] == event_time:
-                        given.add(event_id)
-                    else:
-                        request["end_time"] = event_time
-                        given = {event_id}
-                    yield event
-                return
-            except TransientError as error:
-                failures += 1
-                if failures > self._max_retries:
-                    raise
-                pause = min(_FIRST_PAUSE * 2 ** (failures - 1), _LONGEST_PAUSE) * random.uniform(0.5, 1)
-                time.sleep(max(pause, min(error.retry_after or 0, _LONGEST_RETRY_AFTER)))
+        most = wire.NO_LIMIT if limit is None else check_type("limit", limit, int)
+        seconds = self._connection.timeout if timeout is None else check_timeout(timeout)
+        request = {**self._range(stream, start_time, end_time, start_id, namespace), "order": str(order)}
+
+        def lines(body: bytes) -> Iterator[bytes]:
+            return self._connection.lines(wire.GET, body, self._chunk_size, seconds)
+
+        return resume.events(lines, request, most, self._max_retries)
 
     def delete(
         self,
         stream: str,
-        start_time: int,
-        end_time: int,
-        *,
+        start_time: int | date | str | None,
+        end_time: int | date | str,
         start_id: str | None = None,
         namespace: str | None = None,
-    ) -> int:
-        """Delete the events of a range, its bounds as those of :meth:`get`, and return their number."""
-        request: dict[str, Any] = {"stream": stream, "end_time": end_time}
-        request |= {"start_time": start_time} if start_id is None else {"start_id": start_id}
-        reply = self._call("POST", wire.DELETE, orjson.dumps(self._with_namespace(request, namespace)))
+    ) -> dict[str, Any]:
+        """Delete the events of a range, its bounds as those of :meth:`get`.
+
+        Returns the reply, with ``num_deleted`` per backend of the stream.
+        """
+        self._open()
+        request = self._range(stream, start_time, end_time, start_id, namespace)
+        reply = self._connection.call("POST", wire.DELETE, orjson.dumps(request))
         if not reply["@success"]:
             raise ServerUnavailable(
-                f"{self._url}{wire.DELETE}: {_errors_of(reply)}; try again", status=200, reply=reply
+                f"{self._connection.url}{wire.DELETE}: {errors_of(reply)}; try again", status=200, reply=reply
             )
-        return max((int(backend["num_deleted"]) for backend in reply.get(stream, {}).values()), default=0)
-
-    def get_streams(self, namespace: str | None = None) -> Iterator[str]:
-        """The names of the streams."""
-        for line in self._lines(wire.STREAMS, orjson.dumps(self._with_namespace({}, namespace))):
-            yield line.decode("ascii")
-
-    def infer_schema(self, stream: str, namespace: str | None = None) -> dict[str, Any]:
-        """The JSON schema of the newest events of a stream."""
-        body = orjson.dumps(self._with_namespace({"stream": stream}, namespace))
-        schema: dict[str, Any] = self._call("POST", wire.INFER_SCHEMA, body)["schema"]
-        return schema
-
-    def _with_namespace(self, request: dict[str, Any], namespace: str | None) -> dict[str, Any]:
-        chosen = self._namespace if namespace is None else namespace
-        return request if chosen is None else {**request, "namespace": chosen}
-
-    def _event(self, line: bytes) -> dict[str, Any]:
-        try:
-            event = orjson.loads(line)
-        except ValueError:
-            # Half a line: a server that does not frame its reply broke off.
-            raise ConnectionFailed(f"{self._url}{wire.GET}: the reply broke off within an event") from None
-        if not isinstance(event, dict) or "@id" not in event or "@time" not in event:
-            raise BadReply(f"{self._url}{wire.GET}: an event without @id and @time: {line!r:.200}")
-        return event
-
-    def _call(self, method: str, path: str, body: bytes | None) -> dict[str, Any]:
-        deadline = time.monotonic() + self._timeout
-        with self._send(method, path, body) as response:
-            content = self._read(path, response, deadline)
-        try:
-            reply = orjson.loads(content)
-        except ValueError:
-            reply = None
-        if not isinstance(reply, dict) or "@success" not in reply:
-            raise BadReply(f"{self._url}{path}: not a reply of a Kronos server: {content!r:.200}")
         return reply
 
-    def _read(self, path: str, response: requests.Response, deadline: float) -> bytes:
-        """The whole body, which is small. The timeout of the connection starts anew with each byte; this does not."""
-        content = bytearray()
-        try:
-            for byte in response.iter_content(1):
-                content += byte
-                if time.monotonic() > deadline:
-                    raise requests.Timeout
-        except requests.RequestException as error:
-            raise self._failure(path, error) from error
-        return bytes(content)
+    def get_streams(self, namespace: str | None = None) -> Iterator[str]:
+        """The names of the streams, as they arrive; nothing is sent before the first is asked for."""
+        self._open()
+        body = orjson.dumps(self._with_namespace({}, namespace))
+        return (line.decode("ascii") for line in self._connection.lines(wire.STREAMS, body, self._chunk_size))
 
-    def _lines(self, path: str, body: bytes) -> Iterator[bytes]:
-        """The lines of a streamed reply without their ends, empty ones left out."""
-        with self._send("POST", path, body) as response:
-            rest = b""
-            parts = response.iter_content(_READ_BYTES)
-            while True:
-                try:
-                    part = next(parts, None)
-                except requests.RequestException as error:
-                    raise self._failure(path, error) from error
-                if part is None:
-                    break
-                *lines, rest = (rest + part).split(b"\n")
-                for line in lines:
-                    if line := line.rstrip(b"\r"):
-                        yield line
-            if rest:
-                yield rest
+    def infer_schema(self, stream: str, namespace: str | None = None) -> dict[str, Any]:
+        """The reply with the JSON schema of the newest events of a stream, under ``schema``."""
+        self._open()
+        request = self._with_namespace({"stream": _stream(stream)}, namespace)
+        return self._connection.call("POST", wire.INFER_SCHEMA, orjson.dumps(request))
 
-    def _send(self, method: str, path: str, body: bytes | None) -> requests.Response:
-        deadline = time.monotonic() + self._timeout
-        try:
-            response = self._session.request(
-                method,
-                self._url + path,
-                data=body,
-                timeout=self._timeout,
-                stream=True,
-                allow_redirects=False,
-            )
-            if response.status_code == 200:
-                return response
-            with response:
-                raise self._refusal(path, response, self._read(path, response, deadline))
-        except requests.RequestException as error:
-            raise self._failure(path, error) from error
+    def log_function(
+        self,
+        stream: str,
+        properties: Mapping[str, Callable[Params, Any]] = tracing.NOTHING,
+        log_function_stack_trace: bool = False,
+        log_exception_stack_trace: bool = False,
+        namespace: str | None = None,
+    ) -> Callable[[Callable[Params, Result]], Callable[Params, Result]]:
+        """A decorator that puts an event per call; see :func:`protocols.kronos.tracing.log_function`."""
+        self._open()
+        trace = tracing.Trace(log_function_stack_trace, log_exception_stack_trace)
+        return tracing.log_function(self._putter(stream, namespace), properties, trace)
 
-    def _failure(self, path: str, error: requests.RequestException) -> KronosError:
-        what = f"{self._url}{path}: {type(error).__name__}"
-        if isinstance(error, requests.Timeout) or "timed out" in str(error):
-            return RequestTimedOut(
-                f"{what}: no answer within {self._timeout:g} s; try again, it may have happened"
-            )
-        return ConnectionFailed(f"{what}: no connection or a reply cut off; is the server running?")
+    def log_scope(
+        self,
+        stream: str,
+        properties: Mapping[str, Any] = tracing.NOTHING,
+        log_function_stack_trace: bool = False,
+        log_exception_stack_trace: bool = False,
+        namespace: str | None = None,
+    ) -> AbstractContextManager[dict[str, Any]]:
+        """A context that puts an event at its end; see :func:`protocols.kronos.tracing.log_scope`."""
+        self._open()
+        trace = tracing.Trace(log_function_stack_trace, log_exception_stack_trace)
+        return tracing.log_scope(self._putter(stream, namespace), properties, trace)
 
-    def _refusal(self, path: str, response: requests.Response, content: bytes) -> KronosError:
-        status = response.status_code
-        try:
-            reply = orjson.loads(content)
-        except ValueError:
-            reply = None
-        reply = reply if isinstance(reply, dict) else None
-        reason = _errors_of(reply) if reply else response.reason
-        message = f"{self._url}{path}: status {status}: {reason}"
-        if status in _PASSING or status >= 500:
-            return ServerUnavailable(
-                f"{message}; try again, and check the URL if it stays so",
-                retry_after=parse_retry_after(response.headers.get("Retry-After")),
-                status=status,
-                reply=reply,
-            )
-        return RequestRefused(f"{message}; correct the request", status=status, reply=reply)
+    def _putter(self, stream: str, namespace: str | None) -> Callable[[dict[str, Any]], object]:
+        stream, chosen = _stream(stream), self._chosen(namespace)
+        return lambda event: self.put({stream: [event]}, chosen)
+
+    def _open(self) -> None:
+        if self._closed:
+            raise Closed(f"{self!r} is closed; make another")
+
+    def _chosen(self, namespace: str | None) -> str | None:
+        return self._namespace if namespace is None else _namespace(namespace)
+
+    def _with_namespace(self, request: dict[str, Any], namespace: str | None) -> dict[str, Any]:
+        chosen = self._chosen(namespace)
+        return request if chosen is None else {**request, "namespace": chosen}
+
+    def _range(
+        self,
+        stream: str,
+        start_time: int | date | str | None,
+        end_time: int | date | str,
+        start_id: str | None,
+        namespace: str | None,
+    ) -> dict[str, Any]:
+        """What :meth:`get` and :meth:`delete` ask for. Times that no id can hold are brought within: servers wrap."""
+        request: dict[str, Any] = {"stream": _stream(stream), "end_time": _bound(end_time)}
+        if start_id:
+            wire.first_key_after(start_id)  # a server may take what is no id for the lowest one
+            request["start_id"] = start_id
+        elif start_time is None:
+            raise TypeError("start_time is None; give a time, or a start_id")
+        else:
+            request["start_time"] = _bound(start_time)
+        return self._with_namespace(request, namespace)
 
 
-class _Bearer(requests.auth.AuthBase):
-    """Puts a bearer token into requests; a session's plain headers would yield to a ``.netrc``."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
+def _bound(time: int | date | str) -> int:
+    return min(max(to_kronos_time(time), wire.MIN_TIME), wire.MAX_TIME)
 
 
-def _errors_of(reply: dict[str, Any]) -> str:
-    """The error texts of a reply, at any depth, shortened."""
-    texts: list[str] = []
-    for name, value in reply.items():
-        if name == "@errors" and isinstance(value, list):
-            texts += map(str, value)
-        elif isinstance(value, dict):
-            texts.append(_errors_of(value))
-    return "; ".join(filter(None, texts))[:500]
+def _stream(stream: str) -> str:
+    check_type("stream", stream, str)
+    if not wire.is_stream_name(stream):
+        raise wire.InvalidStreamName(stream)
+    return stream
+
+
+def _namespace(namespace: str | None) -> str | None:
+    if namespace is not None:
+        check_type("namespace", namespace, str)
+        if not namespace:
+            raise ValueError("the namespace is empty; leave it out for the server's default one")
+    return namespace

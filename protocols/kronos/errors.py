@@ -6,7 +6,7 @@
     ├── TransientError        retryable: try again after a pause
     │   ├── ConnectionFailed    no reply, or a reply that was cut off
     │   ├── RequestTimedOut     no reply in time; the request may have taken effect
-    │   ├── ServerUnavailable   status 401, 403, 404, 408, 425, 429 or 5xx, or the server could not write
+    │   ├── ServerUnavailable   status 408, 425, 429 or 5xx, or the server could not write
     │   └── BadReply            the reply is not Kronos', as of a proxy in between
     └── TerminalError         the same request will fail again
         ├── RequestRefused      any other status but 200
@@ -71,8 +71,13 @@ class RequestRefused(TerminalError):
 
     @property
     def refuses_all(self) -> bool:
-        """Whether it is about the address or the namespace, so that no other events would fare better."""
-        return self.status not in (400, 413, 422) or "NamespaceMissing" in str(self)
+        """Whether it is about the address, who asks or the namespace, so that no other events would fare better."""
+        return self.status not in (400, 413, 422) or self.unknown_namespace
+
+    @property
+    def unknown_namespace(self) -> bool:
+        """Whether the server does not know the namespace."""
+        return "NamespaceMissing" in str(self)
 
 
 class EventsRefused(TerminalError):

@@ -13,8 +13,12 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
+
+import orjson
 
 DEFAULT_PORT = 8150
 
@@ -35,11 +39,26 @@ MIN_TIME = -UUID_EPOCH_OFFSET
 MAX_TIME = 2**60 - 1 - UUID_EPOCH_OFFSET
 TAIL_BITS = 60
 
+#: Fields of events and of replies that are Kronos' own.
+ID_FIELD = "@id"
+TIMESTAMP_FIELD = "@time"
+LIBRARY_FIELD = "@library"
+SUCCESS_FIELD = "@success"
+ERRORS_FIELD = "@errors"
+
 #: `limit` of a get that names none.
 NO_LIMIT = 2**31 - 1
 
-_STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,2048}")
+STREAM_NAME = re.compile(r"[A-Za-z0-9_.-]{1,2048}")
+STREAM_RULE = "use 1 to 2048 of A-Z a-z 0-9 _ - ."
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+
+
+class ResultOrder(StrEnum):
+    """The order of a get's events; the values are what travels."""
+
+    ASCENDING = "ascending"
+    DESCENDING = "descending"
 
 
 def now() -> int:
@@ -48,7 +67,7 @@ def now() -> int:
 
 
 def is_stream_name(name: object) -> bool:
-    return isinstance(name, str) and _STREAM_NAME.fullmatch(name) is not None
+    return isinstance(name, str) and STREAM_NAME.fullmatch(name) is not None
 
 
 def first_key(time: int) -> int:
@@ -126,7 +145,17 @@ class InvalidStreamName(ValueError):
     """A stream's name is missing or breaks the rule."""
 
     def __init__(self, name: object) -> None:
-        super().__init__(f"invalid stream name {name!r:.80}: use 1 to 2048 of A-Z a-z 0-9 _ - .")
+        super().__init__(f"invalid stream name {name!r:.80}: {STREAM_RULE}")
+
+
+def put_request(namespace: str | None, events: Iterable[tuple[str, bytes]]) -> bytes:
+    """The body of a put: events as (stream, JSON text), which keep their order within each stream."""
+    streams: dict[str, list[bytes]] = {}
+    for stream, event in events:
+        streams.setdefault(stream, []).append(event)
+    lists = b",".join(b"%b:[%b]" % (orjson.dumps(name), b",".join(each)) for name, each in streams.items())
+    head = b"" if namespace is None else b'"namespace":%b,' % orjson.dumps(namespace)
+    return b'{%b"events":{%b}}' % (head, lists)
 
 
 def _integer(request: dict[str, Any], name: str, default: int | None) -> int:

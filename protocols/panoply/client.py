@@ -40,25 +40,42 @@ class PanoplyClient:
         self, credentials: wire.Credentials, url: str | None = None, *, timeout: float = 30.0
     ) -> None:
         self._credentials = credentials
-        self._url = (url or credentials.url).rstrip("/")
-        self._host = urlsplit(self._url).netloc.rpartition("@")[2]
         self._timeout = timeout
+        self.address = (url or credentials.url).rstrip("/") + credentials.path
+
+    def __repr__(self) -> str:
+        return f"PanoplyClient({self.host!r})"
+
+    @property
+    def address(self) -> str:
+        """Where messages are sent: the queue's URL, which is secret. Assign to it to send elsewhere."""
+        return self._address
+
+    @address.setter
+    def address(self, address: str) -> None:
+        parts = urlsplit(address)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("the address of a queue looks like https://host/account/name")
+        self._address = address
+        #: Where that is, as messages name it.
+        self.host = parts.netloc.rpartition("@")[2]
+        self.after_fork()
+
+    def after_fork(self) -> None:
+        """Begin anew: connections made before a fork belong to the parent."""
         self._session = requests.Session()
         # Proxies as the environment says, but looked up once, and no credentials from files.
         self._session.trust_env = False
-        self._session.proxies = dict(requests.utils.get_environ_proxies(self._url, no_proxy=None))
+        self._session.proxies = dict(requests.utils.get_environ_proxies(self._address, no_proxy=None))
 
-    def __repr__(self) -> str:
-        return f"PanoplyClient({self._host!r})"
-
-    def send(self, message: bytes, encoded: bytes | None = None) -> None:
-        """Send records as one message; returns when SQS has it. Raises :class:`PanoplyError`.
+    def send(self, message: bytes, encoded: bytes | None = None) -> bytes:
+        """Send records as one message; returns SQS's answer when it has it. Raises :class:`PanoplyError`.
 
         `encoded` is the message percent-encoded, for who has it already.
         """
         try:
             response = self._session.post(
-                self._url + self._credentials.path,
+                self._address,
                 data=wire.request_body(encoded or wire.percent_encoded(message), self._credentials),
                 headers={"Content-Type": wire.CONTENT_TYPE},
                 timeout=self._timeout,
@@ -67,18 +84,18 @@ class PanoplyClient:
         except requests.RequestException as error:
             # Its text has the queue's name, and its request the credentials.
             reason = type(error).__name__
-            raise TransientError(f"{self._host}: {reason}; no answer within {self._timeout:g} s?") from None
+            raise TransientError(f"{self.host}: {reason}; no answer within {self._timeout:g} s?") from None
         answer = response.content[:10_000].decode(errors="replace")
         if response.status_code == 200:
             digest = re.search(r"<MD5OfMessageBody>\s*([0-9a-f]{32})\s*<", answer)
             if digest is None or digest[1] != hashlib.md5(message, usedforsecurity=False).hexdigest():
                 raise TransientError(
-                    f"{self._host}: the answer does not confirm the message; sending it again"
+                    f"{self.host}: the answer does not confirm the message; sending it again"
                 )
-            return
+            return response.content
         code = re.search(r"<Code>\s*([\w.]{1,100})\s*<", answer)
         name = code[1] if code else "no reason given"
-        text = f"{self._host}: status {response.status_code}: {name}"
+        text = f"{self.host}: status {response.status_code}: {name}"
         if response.status_code == 429 or response.status_code >= 500 or _BUSY.search(name):
             wish = parse_retry_after(response.headers.get("Retry-After"))
             raise TransientError(f"{text}; try again later", wish)

@@ -5,11 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Self
 
 log = logging.getLogger(__name__)
-
-Self = TypeVar("Self", bound="Emitter")
 
 #: Its handlers are called at every event, as ``handler(name, data)``.
 ANY = "*"
@@ -25,7 +23,7 @@ class Emitter:
     _registering = threading.Lock()
     _handlers: dict[str, tuple[Callable[..., object], ...]]
 
-    def on(self: Self, name: str, fn: Callable[..., object]) -> Self:
+    def on(self, name: str, fn: Callable[..., object]) -> Self:
         """Call ``fn(data)`` at each event `name`, or ``fn(name, data)`` at all events if it is ``"*"``; returns self.
 
         A function that is there already is not added again. Raises ``TypeError`` for a name that is no text and for
@@ -41,15 +39,21 @@ class Emitter:
                 known[name] = (*known.get(name, ()), fn)
         return self
 
-    def fire(self: Self, name: str, data: Any = None) -> Self:
+    def listens(self, name: str) -> bool:
+        """Whether an event `name` has a handler."""
+        known: dict[str, tuple[Callable[..., object], ...]] = self.__dict__.get("_handlers", {})
+        return name in known or ANY in known
+
+    def fire(self, name: str, data: Any) -> Self:
         """Call the handlers of ``"*"``, then those of `name`, in the order in which they were added; returns self."""
         known: dict[str, tuple[Callable[..., object], ...]] = self.__dict__.get("_handlers", {})
+        calls: list[tuple[Callable[..., object], tuple[Any, ...]]]
         calls = [(fn, (name, data)) for fn in known.get(ANY, ())]
         if name != ANY:
             calls += [(fn, (data,)) for fn in known.get(name, ())]
         for fn, arguments in calls:
             try:
                 fn(*arguments)
-            except BaseException:  # a SystemExit would end the thread of whoever fires
+            except Exception:
                 log.exception("a handler of %r failed", name)
         return self

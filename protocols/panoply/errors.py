@@ -4,18 +4,19 @@
 
     PanoplyError
     ├── TransientError       retryable: send the message again after a pause
-    └── MessageRefused       the same message will be refused again
+    ├── MessageRefused       the same message will be refused again
+    └── WriteFailed          what an ``error`` handler of the SDK gets, with the records
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 
 class PanoplyError(Exception):
     """A message was not taken. `retryable` says whether it may be later."""
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
 
 
 class TransientError(PanoplyError):
@@ -43,3 +44,27 @@ class MessageRefused(PanoplyError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class WriteFailed(PanoplyError):
+    """Records were not taken.
+
+    Attributes:
+        records: which, as dicts with their table under ``__table``.
+        retryable: whether they are sent again by themselves; else nobody else has them any more.
+        attempt: 1 for the first.
+    """
+
+    def __init__(
+        self, message: str, records: list[dict[str, Any]], retryable: bool = False, attempt: int = 1
+    ) -> None:
+        super().__init__(message, records, retryable, attempt)
+        self.records = records
+        self.retryable = retryable
+        self.attempt = attempt
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+    def __repr__(self) -> str:
+        return f"WriteFailed({self.args[0]!r}, {len(self.records)} records, retryable={self.retryable})"

@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import date, time
 from typing import Any
 from urllib.parse import quote
 
@@ -81,13 +82,21 @@ class Credentials:
         return sum(len(name) + len("String") + len(value) for name, value in self.attributes())
 
 
-def encode_record(table: str, record: Mapping[str, Any]) -> bytes:
-    """A record of `table` as it stands in a message.
+def _text_of(value: object) -> str:
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} has no form in JSON; write it as text")
 
-    Raises ``ValueError`` for NaN and infinities, ``TypeError`` for what JSON has no form for.
+
+_encode = json.JSONEncoder(allow_nan=False, default=_text_of).encode
+
+
+def encode_record(table: str, record: Mapping[str, Any]) -> bytes:
+    """A record of `table` as it stands in a message; dates and times as ISO text.
+
+    Raises ``ValueError`` for NaN and infinities, ``TypeError`` for what else JSON has no form for.
     """
-    text = json.dumps({**record, TABLE_KEY: table}, allow_nan=False)
-    return text.encode("ascii") + b"\n\n"
+    return _encode({**record, TABLE_KEY: table}).encode("ascii") + b"\n\n"
 
 
 def percent_encoded(text: bytes) -> bytes:

@@ -17,6 +17,7 @@ import pytest
 from actors.backoff import Backoff
 from actors.batch import Batch, Receipt
 from actors.block import BlockId
+from actors.errors import DeliveryRefused
 from actors.writer.sinks.kronos import KronosSink
 from actors.writer.throttle import THRESHOLD
 from actors.writer.writer import Writer
@@ -111,6 +112,30 @@ def test_each_fault_alone(store: EventStore, fault: str) -> None:
         assert writer.stats.retries >= 2
     else:
         assert writer.stats.retries == 2
+
+
+@pytest.mark.parametrize("status", ["401", "403", "404"])
+def test_a_server_that_refuses_everything_is_told_and_asked_again_when_resumed(
+    store: EventStore, status: str
+) -> None:
+    name = f"refused-{status}"
+
+    async def main(url: str) -> None:
+        writer = Writer(KronosSink(name, url, timeout=LONG), Backoff(0.005, 0.05, floor=0.0))
+        try:
+            with pytest.raises(DeliveryRefused, match=f"status {status}.*; check "):
+                await send(writer, f"{name}.a", 1)
+            assert f"status {status}" in str(writer.stats.problem)
+            assert writer.stats.retries == writer.stats.refused == 0
+            for feed in FEEDS:
+                await send(writer, f"{name}.{feed}", 2)
+            assert writer.stats.problem is None
+        finally:
+            await writer.close()
+
+    with proxy(store.url, [status]) as network:
+        asyncio.run(main(network.url))
+    assert_stored(store, name, blocks=2)
 
 
 @pytest.mark.parametrize("seed", range(3))

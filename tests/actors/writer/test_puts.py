@@ -21,12 +21,13 @@ from actors.batch import Batch, Receipt
 from actors.block import BlockId
 from actors.errors import DeliveryRefused, NotAttached
 from actors.writer.encode import encode_batch
-from actors.writer.puts import EventWriter, InvalidEvent, WriterAway, encode
+from actors.writer.puts import RULES, EventWriter, WriterAway
 from actors.writer.reorder import Owner
 from actors.writer.sinks.base import Payload
 from actors.writer.writer import Writer
 from protocols.accumulator import BufferFull, Limits, RecordTooLarge
 from protocols.batching import RecordsRejected
+from protocols.puts import InvalidEvent, encode
 
 Result = TypeVar("Result")
 DEADLINE = 20.0
@@ -267,7 +268,7 @@ def test_what_cannot_be_put_is_named_at_the_call(events: Any, message: str, loca
 
 def test_what_looks_like_trouble_but_is_not() -> None:
     event = {"a": None, "b": "2" * 30, "c": 2**63 - 1, "d": -(2**63), "e": [1.5, "null"], "@time": None}
-    (put,) = encode({"s": [event]}, lambda: 7)
+    (put,) = encode({"s": [event]}, lambda: 7, RULES)
     assert put.event == {**event, "@time": 7}
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import pickle
 import socket
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from protocols.kronos import client as client_module
-from protocols.kronos import errors, wire
+from protocols.backoff import Backoff
+from protocols.kronos import errors, resume, wire
 from protocols.kronos.client import KronosClient
 from protocols.kronos.server import EventStore
+from protocols.kronos.wire import MAX_TIME
+from protocols.puts import InvalidEvent
 
 
 @pytest.fixture
@@ -88,12 +94,13 @@ def replying(reply: bytes) -> Iterator[str]:
 def test_all_calls(client: KronosClient) -> None:
     assert client.index()["service"] == "kronosd"
     reply = client.put({"a": [{"@time": 1, "x": "é"}, {"@time": 2}], "b": [{"@time": 3}]})
+    assert reply is not None
     assert reply["a"]["sqlite"]["num_inserted"] == 2
     assert sorted(client.get_streams()) == ["a", "b"]
     assert [event["@time"] for event in client.get("a", 0, 9)] == [1, 2]
-    assert client.infer_schema("a")["required"] == ["@id", "@time"]
-    assert client.delete("a", 2, 9) == 1
-    assert client.delete("none", 0, 9) == 0
+    assert client.infer_schema("a")["schema"]["required"] == ["@id", "@library", "@time"]
+    assert client.delete("a", 2, 9)["a"]["sqlite"]["num_deleted"] == 1
+    assert client.delete("none", 0, 9)["none"]["sqlite"]["num_deleted"] == 0
     [event] = client.get("a", 0, 9)
     assert event["x"] == "é"
     assert list(client.get("a", 0, 9, start_id=event["@id"])) == []
@@ -105,7 +112,7 @@ def test_put_encoded_sends_the_body_as_it_is(client: KronosClient) -> None:
 
 
 def test_namespaces(store: EventStore) -> None:
-    with KronosClient(store.url, "other", timeout=20) as client:
+    with KronosClient(store.url, namespace="other", timeout=20) as client:
         client.put({"s": [{"@time": 1}]})
         client.put({"t": [{"@time": 1}]}, namespace="kronos")
         assert list(client.get_streams()) == ["s"]
@@ -121,7 +128,7 @@ def test_namespaces(store: EventStore) -> None:
 def test_get_resumes_where_it_broke_off(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, limit: int | None, cuts: list[int]
 ) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(resume, "_BACKOFF", Backoff(0.001, 0.002))
     # A part that is cut is lost as a whole, so let every event be a part.
     store = EventStore(data_dir=tmp_path, port=0, flush_size=1)
     with store, KronosClient(store.url, timeout=20) as client:
@@ -133,7 +140,7 @@ def test_get_resumes_where_it_broke_off(
 
 
 def test_get_gives_up_after_max_retries(store: EventStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "_FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(resume, "_BACKOFF", Backoff(0.001, 0.002))
     with cutting_proxy(store, [0] * 5) as url, KronosClient(url, timeout=20, max_retries=3) as client:
         with pytest.raises(errors.ConnectionFailed) as caught:
             list(client.get("s", 0, 9))
@@ -141,14 +148,14 @@ def test_get_gives_up_after_max_retries(store: EventStore, monkeypatch: pytest.M
 
 
 def test_get_refusals_are_not_repeated(client: KronosClient) -> None:
-    with pytest.raises(errors.RequestRefused, match="InvalidStreamName") as caught:
-        list(client.get("bad stream", 0, 9))
+    with pytest.raises(errors.RequestRefused, match="NamespaceMissing") as caught:
+        list(client.get("s", 0, 9, namespace="nope"))
     assert (caught.value.status, caught.value.retryable) == (400, False)
 
 
 def test_refused_events(client: KronosClient) -> None:
     with pytest.raises(errors.EventsRefused, match="InvalidEventTime") as caught:
-        client.put({"s": [{"@time": 1}, {"@time": 1.5}]})
+        client.put_encoded(b'{"events": {"s": [{"@time": 1}, {"@time": 1.5}]}}')
     assert caught.value.reply is not None
     assert caught.value.reply["s"]["sqlite"]["num_inserted"] == 1
     assert not caught.value.retryable
@@ -169,6 +176,9 @@ def test_refused_events(client: KronosClient) -> None:
             errors.RequestRefused,
             None,
         ),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", errors.RequestRefused, None),
+        (b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n", errors.RequestRefused, None),
+        (b"HTTP/1.1 404 No\r\nContent-Length: 0\r\n\r\n", errors.RequestRefused, None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", errors.BadReply, None),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}", errors.ConnectionFailed, None),
         (b"", errors.ConnectionFailed, None),
@@ -191,6 +201,8 @@ def test_errors_say_whether_to_try_again(
     assert type(error) is kind
     assert error.retryable == issubclass(kind, errors.TransientError)
     assert error.retry_after == retry_after
+    if isinstance(error, errors.RequestRefused):
+        assert error.refuses_all
     assert url in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), vars(again)) == (kind, str(error), vars(error))
@@ -228,3 +240,112 @@ def test_bad_urls(url: str) -> None:
 def test_for_ever_is_max_time(client: KronosClient) -> None:
     client.put({"s": [{"@time": wire.MAX_TIME}]})
     assert len(list(client.get("s", 0, wire.MAX_TIME))) == 1
+
+
+def test_times_of_any_form(client: KronosClient) -> None:
+    hour = timedelta(hours=1)
+    time = datetime(2014, 1, 1, 12, tzinfo=timezone(hour))
+    client.put(
+        {"s": [{"@time": time}, {"@time": "2014-01-01T11:00:00.0000001Z"}, {"@time": date(2014, 1, 1)}]}
+    )
+    noon = 13885740000000000
+    assert [event["@time"] for event in client.get("s", 0, MAX_TIME)] == [
+        noon - 11 * 36 * 10**9,
+        noon,
+        noon + 1,
+    ]
+    assert len(list(client.get("s", time, "2014-01-01T11:00"))) == 1
+    assert len(list(client.get("s", date(2014, 1, 1), sys.maxsize))) == 3
+    assert len(list(client.get("s", -sys.maxsize, time))) == 2
+    client.delete("s", time, "2014-01-02")
+    assert len(list(client.get("s", None, MAX_TIME, start_id="00000000-0000-1000-8000-000000000000"))) == 1
+
+
+def test_events_without_time_keep_their_order(client: KronosClient) -> None:
+    client.put({"s": [{"n": n} for n in range(100)]})
+    assert [event["n"] for event in client.get("s", 0, MAX_TIME)] == list(range(100))
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "text"),
+    [
+        ({"http_url": 5}, TypeError, "http_url must be str, not int"),
+        ({"blocking": "other"}, TypeError, "blocking must be bool, not str"),
+        ({"blocking": 0}, TypeError, "blocking must be bool"),
+        ({"sleep_block": -1}, ValueError, "sleep_block must be at least 0"),
+        ({"sleep_block": "0.1"}, TypeError, "sleep_block must be a number"),
+        ({"namespace": 5}, TypeError, "namespace must be str"),
+        ({"namespace": ""}, ValueError, "namespace is empty"),
+        ({"chunk_size": 0}, ValueError, "chunk_size must be at least 1"),
+        ({"chunk_size": 1.5}, TypeError, "chunk_size must be int"),
+        ({"timeout": 0}, ValueError, "timeout must be more than 0"),
+        ({"timeout": None}, TypeError, "timeout must be a number"),
+        ({"max_retries": True}, TypeError, "max_retries must be int"),
+        ({"keep_alive": True}, TypeError, "keep_alive"),
+    ],
+)
+def test_misuse_of_the_constructor(settings: dict[str, Any], kind: type[Exception], text: str) -> None:
+    with pytest.raises(kind, match=text):
+        KronosClient(**{"http_url": "http://127.0.0.1:1", **settings})
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+@pytest.mark.parametrize(
+    ("call", "kind", "text"),
+    [
+        (lambda c: c.put([{"n": 1}]), InvalidEvent, "put takes {stream: "),
+        (lambda c: c.put({"s": {"n": 1}}), InvalidEvent, "stream s: a list of events"),
+        (lambda c: c.put({"bad stream": []}), InvalidEvent, "stream 'bad stream': use 1 to 2048"),
+        (lambda c: c.put({"s": [{}, 5]}), InvalidEvent, r"s\[1\]: an event is a dict"),
+        (lambda c: c.put({"s": [{"@time": 1.5}]}), InvalidEvent, r"s\[0\]: a time must be int, not float"),
+        (lambda c: c.put({"s": [{"@time": MAX_TIME + 1}]}), InvalidEvent, "between the years 1582 and 5236"),
+        (lambda c: c.put({"s": [{"x": {1}}]}), InvalidEvent, "not JSON serializable"),
+        (lambda c: c.put({"s": [{"x": float("nan")}]}), InvalidEvent, "nan, which JSON has no form for"),
+        (lambda c: c.put({"s": [{"x": 2**63}]}), InvalidEvent, "beyond 64 bits"),
+        (lambda c: c.put({"s": [{1: 1}]}), InvalidEvent, "must be str"),
+        (lambda c: c.put({}, namespace=5), TypeError, "namespace must be str"),
+        (lambda c: c.get("s", 0, 9, order="up"), ValueError, "ascending or descending"),
+        (lambda c: c.get("s", 0, 9, limit="5"), TypeError, "limit must be int"),
+        (lambda c: c.get("s", 0, 9, timeout=-1), ValueError, "timeout must be at least 0"),
+        (lambda c: c.get("s", 0, 9, start_id="x"), ValueError, "canonical text of a UUID"),
+        (lambda c: c.get("s", None, 9), TypeError, "start_time is None"),
+        (lambda c: c.get("s", 0, None), TypeError, "a time must be int, not NoneType"),
+        (lambda c: c.get("s", 0, "soon"), ValueError, "'soon' is no time"),
+        (lambda c: c.get("bad stream", 0, 9), ValueError, "invalid stream name"),
+        (lambda c: c.get(5, 0, 9), TypeError, "stream must be str"),
+        (lambda c: c.delete("s", 0, 9, start_id="x"), ValueError, "canonical text of a UUID"),
+        (lambda c: c.delete("", 0, 9), ValueError, "invalid stream name"),
+        (lambda c: c.get_streams(namespace=""), ValueError, "namespace is empty"),
+        (lambda c: c.infer_schema(None), TypeError, "stream must be str"),
+        (lambda c: c.log_function("s", {"x": 5}), TypeError, "property x must be a function"),
+        (lambda c: c.log_function("bad stream"), ValueError, "invalid stream name"),
+        (lambda c: c.log_scope("s", 5), TypeError, "properties must be Mapping"),
+    ],
+)
+def test_misuse_is_told_at_the_call(call: Any, kind: type[Exception], text: str, blocking: bool) -> None:
+    with KronosClient("http://127.0.0.1:1", blocking) as client:  # where nobody is: nothing is sent
+        with pytest.raises(kind, match=text):
+            call(client)
+        assert client.pending == 0
+
+
+def test_misuse_of_events() -> None:
+    with KronosClient("http://127.0.0.1:1") as client, pytest.raises(ValueError, match="blocking=False"):
+        client.on("send", print)
+    with KronosClient("http://127.0.0.1:1", blocking=False) as client:
+        with pytest.raises(ValueError, match="no event 'sent'"):
+            client.on("sent", print)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="a handler must be a function"):
+            client.on("send", 5)  # type: ignore[arg-type]
+
+
+def test_a_forked_process_has_connections_of_its_own(client: KronosClient) -> None:
+    client.put({"s": [{"n": 1}]})
+    child = multiprocessing.get_context("fork").Process(target=lambda: client.put({"s": [{"n": 2}]}))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forks in processes with threads
+        child.start()
+    client.put({"s": [{"n": 3}]})
+    child.join(20)
+    assert child.exitcode == 0
+    assert sorted(event["n"] for event in client.get("s", 0, MAX_TIME)) == [1, 2, 3]

@@ -11,11 +11,12 @@ import pytest
 from v3io import dataplane
 
 from actors.block import BlockId
-from actors.writer.puts import encode, put_batches
+from actors.writer.puts import RULES, put_batches
 from actors.writer.sinks import SINKS
 from actors.writer.sinks.base import Sink
 from actors.writer.sinks.console import ConsoleSink
 from actors.writer.sinks.panoply import PanoplySink
+from protocols.puts import encode
 from protocols.v3io.server import V3ioServer
 from tests.actors.writer.sinks.test_v3io import Quiet
 from tests.sqs import APIKEY, secret, serve
@@ -28,7 +29,7 @@ STAMP = 77
 
 
 def send(sink: Sink) -> None:
-    for batch in put_batches(BlockId("put:c", 9, 40), encode(EVENTS, lambda: STAMP)):
+    for batch in put_batches(BlockId("put:c", 9, 40), encode(EVENTS, lambda: STAMP, RULES)):
         for payload in sink.payloads(batch):
             assert payload.rejects == ()
             sink.send(payload)
