@@ -16,6 +16,7 @@ import time
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, Self, TypeVar, cast
 
 import requests
@@ -33,6 +34,9 @@ TOKEN_ATTEMPTS = 3
 TOKEN_PAUSE = 1.0
 TOKEN_TIMEOUT = 30.0
 
+#: An empty dict that nobody can add to.
+_NO_OPTIONS: Mapping[str, Any] = MappingProxyType({})
+
 #: Events that whoever runs a data source listens to.
 PROGRESS = "progress"
 STATE = "source-state"
@@ -48,9 +52,10 @@ class DataSource(Emitter, ABC):
         options: hints such as incremental keys, and a function ``logger``.
     """
 
-    def __init__(self, source: dict[str, Any], options: dict[str, Any] | None = None) -> None:
+    def __init__(self, source: dict[str, Any], options: Mapping[str, Any] = _NO_OPTIONS) -> None:
         self.source = source
-        self.options: dict[str, Any] = {} if options is None else options
+        #: A dict of its own where none is given.
+        self.options: Any = {} if options is _NO_OPTIONS else options
 
     @abstractmethod
     def read(self, batch_size: int | None = None) -> Any:
@@ -84,7 +89,7 @@ class DataSource(Emitter, ABC):
         """A row of bytes, `raw` as base64, with fields that belong to it."""
         return {"type": "raw", "tag": tag, "raw": base64.b64encode(raw), "metadata": metadata}
 
-    def fire(self, type: str, data: Any = None) -> Self:
+    def fire(self, type: str, data: Any) -> Self:
         """Tell of an event; that of ``source-change`` is a dict of the parameters that changed, which are kept.
 
         Raises ``TypeError`` for a change that is no mapping or that JSON has no form for.
@@ -94,12 +99,12 @@ class DataSource(Emitter, ABC):
         return super().fire(type, data)
 
     @classmethod
-    def get_resource(cls, resource_id: Any, source: Any, options: Any = None) -> Any:
+    def get_resource(cls, resource_id: Any, source: Any, options: Any = _NO_OPTIONS) -> Any:
         """One of :meth:`list_resources`, for those that have them."""
         raise NotImplementedError("`get_resource` method is not supported.")
 
     @classmethod
-    def list_resources(cls, source: Any, options: Any = None) -> Any:
+    def list_resources(cls, source: Any, options: Any = _NO_OPTIONS) -> Any:
         """What can be read, for those that can tell."""
         raise NotImplementedError("`list_resources` method is not supported.")
 
