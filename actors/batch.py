@@ -38,6 +38,7 @@ class Batch:
         size: bytes of the block as received.
         to: the stream, table or folder that the rows go to; None for that of the feed's name.
         filtered: records that the table's transform leaves out.
+        frames: all records of the block as received, a msgpack list by position; None where no sink wants them.
     """
 
     id: BlockId
@@ -49,6 +50,7 @@ class Batch:
     size: int = 0
     to: str | None = None
     filtered: int = 0
+    frames: bytes | None = None
 
     def __post_init__(self) -> None:
         if self.rows.num_rows + len(self.rejects) + self.filtered != self.count:

@@ -12,6 +12,7 @@ from pathlib import Path
 from actors.monitor.disk import network_file_system
 from actors.monitor.keys import NotIncreasing, check_column
 from actors.writer.sinks.custom import check_options
+from actors.writer.sinks.python import make_calls
 from cluster.check_datasource import probe_read_tables
 from cluster.config import KronosSink, PanoplySink, PipelineConfig, Transform
 from cluster.config_v3io import V3ioSink
@@ -138,6 +139,9 @@ def _probe_sinks(config: PipelineConfig) -> Iterator[tuple[str, str]]:
             elif sink.custom:
                 check_options(sink.custom.class_, config.pipeline, sink.custom.options)
                 found = f"a sink of {sink.custom.class_}"
+            elif sink.python:
+                calls = make_calls(sink.python.model_dump()["callbacks"])
+                found = f"functions for {', '.join(calls)}"
             else:
                 assert sink.console is not None
                 path = sink.console.path

@@ -23,7 +23,8 @@ from cluster.cli_letters import deadletters, resume
 from cluster.cli_options import ADDRESS as _ADDRESS
 from cluster.cli_options import JSON as _JSON
 from cluster.cli_rewind import rewind
-from cluster.cli_start import READY_TIMEOUT, all_read, ask_endpoints, count, start, summary
+from cluster.cli_scale import scale
+from cluster.cli_start import all_read, ask_endpoints, count, start, summary
 from cluster.cli_submit import job, submit
 from cluster.cli_verify import chaos, verify
 from cluster.config import ConfigError, load
@@ -139,26 +140,6 @@ def status(name: str | None, address: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("name")
-@click.option("--decoders", type=click.IntRange(1, 10_000), required=True, help="Decode actors in the pool.")
-@_ADDRESS
-def scale(name: str, decoders: int, address: str | None) -> None:
-    """Change the number of decoders of pipeline NAME while data flows."""
-    from cluster import control
-
-    control.connect(address)
-    supervisor = control.find(name)
-    refused = control.ask(supervisor, "scale", decoders, timeout=READY_TIMEOUT)
-    if refused:
-        raise CommandError(
-            f"{refused}; choose a number between, or change decoders.min and max and start it again"
-        )
-    if not control.wait_ready(supervisor, READY_TIMEOUT):
-        raise NotReady(f"{name} has not {decoders} decoders yet; see `tablecast status {name}`")
-    click.echo(f"{name}: {decoders} decoders")
-
-
-@main.command()
-@click.argument("name")
 @click.option("--now", is_flag=True, help="Do not wait for delivery; the spool keeps what is left.")
 @click.option("--timeout", default=DRAIN_TIMEOUT, show_default=True, help="Seconds to wait for delivery.")
 @_ADDRESS
@@ -193,6 +174,7 @@ main.add_command(chaos)
 main.add_command(resume)
 main.add_command(deadletters)
 main.add_command(rewind)
+main.add_command(scale)
 
 
 @main.group()

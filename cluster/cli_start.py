@@ -51,6 +51,9 @@ def await_up(config: PipelineConfig, supervisor: Any) -> None:
             f"{config.pipeline} is not up after {READY_TIMEOUT:.0f} s; see `tablecast status {config.pipeline}`"
         )
     click.echo(f"{config.pipeline} is up after {time.monotonic() - started:.1f} s: {count(config)}")
+    web = control.ask(supervisor, "status")["web"]
+    if web["url"] or web["problem"]:
+        click.echo(f"watch it at {web['url']}" if web["url"] else web["problem"])
 
 
 def count(config: PipelineConfig) -> str:

@@ -19,7 +19,9 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from actors.names import FEED_SUFFIXES
 from cluster.config_datasource import DataSourceTable, StreamTable, is_read, table_contradictions
+from cluster.config_decoders import Decoders, decoders_contradictions
 from cluster.config_errors import describe, hint
+from cluster.config_python import PythonSink, python_contradictions
 from cluster.config_types import (
     GIB,
     MIB,
@@ -52,6 +54,7 @@ from cluster.config_types import (
     parse_size,
 )
 from cluster.config_v3io import V3ioSink, v3io_contradictions
+from cluster.config_web import Web
 from cluster.yaml_source import KeyPath, read, show_path
 
 
@@ -261,14 +264,10 @@ class Sink(Section):
     )
     v3io: V3ioSink | None = Field(default=None, description="Streams, key-values or objects of V3IO.")
     console: ConsoleSink | None = Field(default=None, description="Lines of JSON: `console: {}`.")
+    python: PythonSink | None = Field(
+        default=None, description="Functions of your own, called with what happens; see docs/callbacks.md."
+    )
     custom: CustomSink | None = Field(default=None, description="A sink of your own, see docs/sinks.md.")
-
-
-class Decoders(Section):
-    """Bounds of the pool of decode actors."""
-
-    min: Count = Field(default=1, description="Decoders to start with, and never fewer.")
-    max: Count = Field(default=4, description="Never more decoders than this.")
 
 
 class Spool(Section):
@@ -347,6 +346,7 @@ class PipelineConfig(Section):
     )
     decoders: Decoders = Field(default=Decoders(), description="Bounds of the pool of decode actors.")
     spool: Spool = Field(default_factory=Spool, description="The monitors' durable logs on local disk.")
+    web: Web = Field(default=Web(), description="The web page and the endpoints of docs/watch.md.")
     tuning: Tuning = Field(default=Tuning(), description="Sizes that rarely need a change.")
 
     @model_validator(mode="after")
@@ -409,10 +409,13 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
             )
         yield from table_contradictions(("tables", index), table, _DEFAULTS)
     yield from _sink_contradictions(sinks)
+    for name, sink in sinks.items() if isinstance(sinks, dict) else ():
+        yield from python_contradictions(data, name, _at(sink, "python"))
     yield from _log_in_contradictions(_at(data, "source", "kinetica"), ("source", "kinetica"))
     low, high = (_bound(data, Decoders, "decoders", key) for key in ("min", "max"))
     if low > high:
         yield ("decoders", "min"), f"more than max, which is {high}; lower min or raise max"
+    yield from decoders_contradictions(_at(data, "decoders"))
     block = _bound(data, BlockTuning, "tuning", "block", "bytes")
     window = _bound(data, Tuning, "tuning", "window_bytes")
     if block > window:

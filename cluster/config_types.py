@@ -121,6 +121,19 @@ def _place(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _share(value: float) -> float:
+    if not 0 < value < 1:
+        raise ValueError("not a share; write a number between 0 and 1")
+    return value
+
+
+def _cpus(value: float) -> float:
+    # What Ray can reserve.
+    if not (0 < value < 1 and round(value, 4) == value) and not (1 <= value <= 1024 and value == int(value)):
+        raise ValueError("not a number of CPUs; write a fraction such as 0.25, or a whole number")
+    return value
+
+
 def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
@@ -168,6 +181,12 @@ Count = Annotated[
 ]
 Port = Annotated[int, Kind("port"), BeforeValidator(parse_number), Field(strict=True, ge=1, le=65535)]
 Seconds = Annotated[float, Kind("seconds"), BeforeValidator(parse_number), Field(strict=True, gt=0, le=86400)]
+Share = Annotated[
+    float, Kind("share"), BeforeValidator(parse_number), Field(strict=True), AfterValidator(_share)
+]
+Cpus = Annotated[
+    float, Kind("CPUs"), BeforeValidator(parse_number), Field(strict=True), AfterValidator(_cpus)
+]
 Duration = Annotated[
     float, Kind("duration"), BeforeValidator(parse_duration), Field(strict=True, ge=0, le=366 * 86400)
 ]

@@ -16,6 +16,7 @@ from actors.names import NAMESPACE, monitor_name, standby_name, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
+from cluster.readiness import lacking
 
 
 class Left(NamedTuple):
@@ -24,6 +25,9 @@ class Left(NamedTuple):
     pending: int = 0
     silent: tuple[str, ...] = ()
 
+
+#: A resource that Ray gives to a cluster's head, and to no other node.
+HEAD = "node:__internal_head__"
 
 #: Seconds allowed to a connection to a cluster's address.
 REACH_TIMEOUT = 5.0
@@ -106,6 +110,7 @@ def _see_environment() -> None:
 def start_pipeline(config: PipelineConfig) -> Any:
     """Start `config`'s supervisor, detached, and return its handle. Raises :class:`PipelineExists`."""
     import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from cluster import supervisor
 
@@ -121,7 +126,15 @@ def start_pipeline(config: PipelineConfig) -> Any:
         pass
     else:
         raise exists
-    options = {"name": name, "namespace": NAMESPACE, "lifetime": "detached", "max_restarts": -1}
+    options: dict[str, Any] = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "max_restarts": -1,
+    }
+    heads = [node["NodeID"] for node in ray.nodes() if node["Alive"] and HEAD in node["Resources"]]
+    if heads:  # other nodes come and go; a head may have no CPUs to give
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(heads[0], soft=True)
     try:
         return actor.options(**options).remote(config.dump())
     except ValueError as error:  # the name was taken in between
@@ -137,11 +150,7 @@ def wait_ready(
         status: dict[str, Any] = ask(supervisor, "status", timeout=timeout)
         if progress is not None:
             progress(status)
-        decoders = status["decoders"]
-        # An aborted table receives, though it does not deliver; a person has to look at that.
-        tables = all(table["state"] in ("receiving", "done", "aborted") for table in status["tables"])
-        sinks = all(sink["state"] == "up" for sink in status["sinks"])
-        if tables and sinks and decoders["running"] >= decoders["wanted"]:
+        if not lacking(status):
             return True
         time.sleep(0.1)
     return False

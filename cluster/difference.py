@@ -88,7 +88,7 @@ class _Walk:
                 yield self._step(
                     "change", "sink", name, changes, sinks={**self._here.sinks, name: wanted.sinks[name]}
                 )
-        for part in ("source", "spool", "tuning", "decoders"):
+        for part in ("source", "spool", "tuning", "decoders", "web"):
             before, after = getattr(self._here, part), getattr(wanted, part)
             if before != after:
                 moved = part == "spool" and before.path != after.path

@@ -17,6 +17,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
 
+#: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn.
+PINGS_PER_SECOND = 400
+
 #: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
 #: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
 #: busier.
@@ -96,6 +99,8 @@ class Fleet:
         self._policy = policy or RestartPolicy()
         self._unresponsive = unresponsive
         self.members: dict[str, Member] = {}
+        #: Failures of actors that are wanted no more.
+        self._former = 0
         self.alerts: list[str] = []
 
     def want(self, specs: Iterable[ActorSpec]) -> None:
@@ -106,11 +111,13 @@ class Fleet:
 
     def unwant(self, name: str) -> None:
         """Forget an actor; ending it is the caller's work."""
-        self.members.pop(name, None)
+        if (member := self.members.pop(name, None)) is not None:
+            self._former += member.history.count
 
     def actions(self, now: float) -> list[Action]:
         """What to do at `now` (seconds, any origin)."""
         todo: list[Action] = []
+        interval = max(PING_INTERVAL, len(self.members) / PINGS_PER_SECOND)
         for member in self.members.values():
             if member.state in (MemberState.DOWN, MemberState.PARKED) and now >= member.start_at:
                 member.state, member.asked_at = MemberState.STARTING, now
@@ -126,7 +133,7 @@ class Fleet:
                 ):
                     member.looked_at = now
                     todo.append(Look(member.spec.name))
-            elif member.state is MemberState.UP and now >= member.answered_at + PING_INTERVAL:
+            elif member.state is MemberState.UP and now >= member.answered_at + interval:
                 member.asked_at = now
                 todo.append(Ping(member.spec.name))
         return todo
@@ -192,4 +199,4 @@ class Fleet:
     @property
     def restarts(self) -> int:
         """Failures of all actors so far."""
-        return sum(member.history.count for member in self.members.values())
+        return self._former + sum(member.history.count for member in self.members.values())

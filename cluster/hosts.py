@@ -56,6 +56,7 @@ class Hosts:
             there later, the monitor at the new home received too.
         alive: host -> its node.
         problems: host -> why its spools could not be looked at.
+        names: id of a living Ray node -> the host it is on.
     """
 
     homes: dict[str, str] = field(default_factory=dict)
@@ -63,6 +64,7 @@ class Hosts:
     left: dict[Place, int] = field(default_factory=dict)
     alive: dict[str, Node] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = field(default_factory=dict)
     _seen: dict[str, float] = field(default_factory=dict)
     _searched: set[str] = field(default_factory=set)
     _drained: set[Place] = field(default_factory=set)
@@ -92,7 +94,9 @@ class Hosts:
 
     def look(self, nodes: Iterable[Mapping[str, Any]], now: float) -> list[str]:
         """Take what ``ray.nodes()`` says at `now` (seconds); returns the hosts that are new, to be searched."""
+        nodes = list(nodes)
         before, self.alive = self.alive, _alive(nodes)
+        self.names = {node["NodeID"]: _name(node) for node in nodes if node["Alive"]}
         self._seen |= dict.fromkeys(self.alive, now)
         new = [host for host, node in self.alive.items() if host not in before or before[host].id != node.id]
         self._searched -= set(new)
@@ -209,7 +213,10 @@ def _alive(nodes: Iterable[Mapping[str, Any]]) -> dict[str, Node]:
     for node in sorted(
         (node for node in nodes if node["Alive"]), key=lambda node: str(node["NodeID"]), reverse=True
     ):
-        label = node["Labels"].get(LABEL)
-        name = label or node["NodeManagerHostname"]
-        found[name] = Node(node["NodeID"], label is not None, node["Resources"].get("CPU", 0.0))
+        labelled = LABEL in node["Labels"]
+        found[_name(node)] = Node(node["NodeID"], labelled, node["Resources"].get("CPU", 0.0))
     return found
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    return str(node["Labels"].get(LABEL) or node["NodeManagerHostname"])

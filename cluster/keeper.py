@@ -6,7 +6,6 @@ do. What people ask for is in ``supervisor.py``.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 import time
@@ -20,13 +19,14 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.codec.actor import DecodeActor
 from actors.monitor.actor import MonitorActor
-from actors.names import NAMESPACE, drainer_name, monitor_name, standby_name
-from actors.ray_state import actor_info
+from actors.names import NAMESPACE, decoder_name, drainer_name, monitor_name, standby_name
+from actors.ray_state import actor_info, named_actors
 from actors.writer.actor import WriterActor
 from cluster import memory
 from cluster.config import PipelineConfig
 from cluster.fleet import Action, Fleet, Kill, Look, Ping, Start
 from cluster.hosts import Hosts, Wait
+from cluster.leaving import Leaving
 from cluster.pairs import PATIENCE, Pair
 from cluster.plan import (
     ActorSpec,
@@ -36,6 +36,7 @@ from cluster.plan import (
     standby_specs,
     writer_specs,
 )
+from cluster.pool import Pool
 from cluster.searches import Searches
 from cluster.status import Rates
 
@@ -72,7 +73,7 @@ class Keeper:
         if changed.get("from") == self._first:
             config = PipelineConfig.model_validate(changed["to"])
         self._config = config
-        self._decoders = int(remembered.get("decoders", config.decoders.min))
+        self._pool = Pool(config, remembered.get("decoders", {}))
         self._earlier_restarts = int(remembered.get("restarts", 0))
         self._hosts = Hosts.recall(remembered.get("hosts", {}))
         self._looked_at = 0.0
@@ -85,13 +86,18 @@ class Keeper:
         self._promotions: dict[Any, str] = {}
         self._lock = threading.RLock()
         self._changing = threading.Lock()
+        self._leaving = Leaving(self._lock, self._tell_decoders)
         self._handles: dict[str, Any] = {}
         #: ObjectRef -> (actor name, handle asked, whether it was adopted)
         self._calls: dict[Any, tuple[str, Any, bool]] = {}
         self._since = time.time()
         self._state = "running"
         self._rates = Rates()
+        #: What the status says of the page, and the port that it has or had.
+        self._page: dict[str, str | None] = {"url": None, "problem": None}
+        self._web_port: int | None = remembered.get("web_port")
         self._end_drainers()
+        self._find_leaving()
         self._pair_up(remembered.get("fronts", ()))
         self._save()
 
@@ -127,6 +133,8 @@ class Keeper:
             if self._fleet.restarts != restarts:
                 self._save()
             self._rates.sample(self._fleet, time.monotonic())
+            if self._state == "running" and (step := self._pool.judge(self._fleet, time.monotonic())):
+                self._resize(step.size, "load", step.reason)
 
     def _watch_hosts(self, now: float) -> None:
         if now < self._looked_at + LOOK_INTERVAL:
@@ -155,11 +163,47 @@ class Keeper:
 
     def _end_drainers(self) -> None:
         """End those of an earlier life: what they had left to do is found anew."""
-        prefix = drainer_name(self._config.pipeline, "", "").removesuffix("/")
-        for actor in ray.util.list_named_actors(all_namespaces=True):
-            if actor["namespace"] == NAMESPACE and actor["name"].startswith(prefix):
-                with contextlib.suppress(ValueError):
-                    ray.kill(ray.get_actor(actor["name"], NAMESPACE))
+        for handle in named_actors(drainer_name(self._config.pipeline, "", "").removesuffix("/")).values():
+            ray.kill(handle)
+
+    # -- decoders -----------------------------------------------------------------------------------------------
+
+    def _resize(self, size: int, by: str, reason: str) -> threading.Thread | None:
+        """Have `size` decoders; returns who waits until those that leave have finished what they have begun."""
+        before = self._pool.size
+        if size != before:
+            log.warning("decoders %d -> %d: %s", before, size, reason)
+        self._pool.resize(size, by, reason, time.monotonic())
+        self._save()
+        self._fleet.want(decoder_specs(self._config, size))
+        leaving = {}
+        for name in (decoder_name(self._config.pipeline, number) for number in range(size, before)):
+            self._fleet.unwant(name)
+            if (handle := self._handles.pop(name, None)) is not None:
+                leaving[name] = handle
+        if leaving:
+            return self._leaving.see_off(leaving)
+        self._tell_decoders()
+        return None
+
+    def _find_leaving(self) -> None:
+        """See off those that an earlier life had taken out of the pool."""
+        inside = {spec.name for spec in decoder_specs(self._config, self._pool.size)}
+        found = named_actors(decoder_name(self._config.pipeline, 0).removesuffix("0"))
+        leaving = {name: handle for name, handle in found.items() if name not in inside}
+        if leaving:
+            self._leaving.see_off(leaving)
+
+    def _tell_decoders(self) -> dict[str, Any] | None:
+        """Let all who send blocks to decoders know how many there are; returns the calls, None if some are away."""
+        with self._lock:
+            senders = [name for name, m in self._fleet.members.items() if m.spec.kind in WITH_SPOOL]
+            calls = {
+                name: self._handles[name].set_decoders.remote(self._pool.size)
+                for name in senders
+                if name in self._handles
+            }
+            return calls if len(calls) == len(senders) else None
 
     def _do(self, action: Action) -> None:
         match action:
@@ -182,6 +226,7 @@ class Keeper:
 
     def _start(self, spec: ActorSpec) -> None:
         """Find the running actor of that name, else create it."""
+        self._leaving.take_back(spec.name)
         try:
             handle = ray.get_actor(spec.name, NAMESPACE)
         except ValueError:
@@ -193,12 +238,12 @@ class Keeper:
     def _begin(self, spec: ActorSpec, handle: Any) -> None:
         self._handles[spec.name] = handle
         if spec.name in self._pairs:
-            handle.stand_by.remote(self._decoders)
+            handle.stand_by.remote(self._pool.size)
         elif spec.kind == "monitor":
             predecessor = self._hosts.predecessor(spec.which)
-            handle.start.remote(self._decoders, self._state == "running", predecessor)
+            handle.start.remote(self._pool.size, self._state == "running", predecessor)
         elif spec.kind == "drainer":
-            handle.start.remote(self._decoders, False)
+            handle.start.remote(self._pool.size, False)
         else:
             handle.start.remote()
 
@@ -245,7 +290,8 @@ class Keeper:
             case "writer":
                 arguments = (self._config.pipeline, spec.settings, spec.digest)
             case _:
-                arguments = (spec.settings, spec.digest)
+                common["scheduling_strategy"] = "SPREAD"
+                arguments = (spec.settings, spec.digest, max(1, int(spec.cpus)))
         handle = ACTORS[spec.kind].options(**common).remote(*arguments)
         self._gone(spec.name)
         self._begin(spec, handle)
@@ -274,7 +320,7 @@ class Keeper:
             # What a standby has received is not stored yet, so it has to receive, if only to stop at once.
             intake = ready or self._state == "running"
             other = pair.other(chosen)
-            call = self._handles[chosen].promote.remote(self._incarnation(), self._decoders, intake, other)
+            call = self._handles[chosen].promote.remote(self._incarnation(), self._pool.size, intake, other)
             self._promotions[call] = chosen
 
     def _promoted(self, call: Any) -> None:
@@ -378,7 +424,7 @@ class Keeper:
 
     def _specs(self) -> list[ActorSpec]:
         """All actors but drainers."""
-        pool = decoder_specs(self._config, self._decoders)
+        pool = decoder_specs(self._config, self._pool.size)
         tables = [*monitor_specs(self._config), *standby_specs(self._config)]
         return [*tables, *writer_specs(self._config), *pool]
 
@@ -387,9 +433,10 @@ class Keeper:
             return  # what comes now is of a pipeline that has ended
         restarts = self._earlier_restarts + self._fleet.restarts
         values: dict[str, Any] = {
-            "decoders": self._decoders,
+            "decoders": self._pool.dump(),
             "restarts": restarts,
             "hosts": self._hosts.dump(),
+            "web_port": self._web_port,
             "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
         }
         if self._config.digest != self._first:

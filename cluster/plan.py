@@ -19,11 +19,11 @@ from actors.names import (
     standby_name,
     writer_name,
 )
-from cluster.config import PipelineConfig, Table
+from cluster.config import PipelineConfig, Sink, Table
 
-#: CPUs that Ray reserves per actor, so that five monitors, four decoders and a writer fit two cores.
+#: CPUs that Ray reserves per actor, so that five monitors, four decoders and a writer fit two cores. Decoders have
+#: theirs from the file.
 MONITOR_CPUS = 0.1
-DECODER_CPUS = 0.25
 WRITER_CPUS = 0.1
 SUPERVISOR_CPUS = 0.05
 
@@ -91,7 +91,7 @@ def writer_specs(config: PipelineConfig) -> list[ActorSpec]:
         for kind in ("parquet", "custom"):
             if kind in settings:
                 settings[kind]["hold_bytes"] = config.tuning.window_bytes // 2
-        specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings))
+        specs.append(_spec("writer", sink, writer_name(config.pipeline, sink), settings, WRITER_CPUS))
     return specs
 
 
@@ -100,7 +100,18 @@ def decoder_specs(config: PipelineConfig, count: int) -> list[ActorSpec]:
     transforms = {
         table["name"]: table["transform"] for table in config.dump()["tables"] if table["transform"]
     }
-    return [_spec("decoder", str(n), decoder_name(config.pipeline, n), transforms) for n in range(count)]
+    for table in config.tables:
+        if any(_wants_frames(config.sinks[sink]) for sink in config.sinks_of(table)):
+            transforms[table.name] = {**transforms.get(table.name, {}), "keep_frames": True}
+    cpus = config.decoders.cpus
+    return [
+        _spec("decoder", str(n), decoder_name(config.pipeline, n), transforms, cpus) for n in range(count)
+    ]
+
+
+def _wants_frames(sink: Sink) -> bool:
+    """Whether rows go to a sink as they were received, too."""
+    return sink.python is not None and sink.python.callbacks.insert_raw is not None
 
 
 def source_arguments(config: PipelineConfig) -> dict[str, Any]:
@@ -162,9 +173,8 @@ def _monitor(config: PipelineConfig, table: Table) -> MonitorSettings:
     )
 
 
-def _spec(kind: str, which: str, name: str, settings: Any) -> ActorSpec:
+def _spec(kind: str, which: str, name: str, settings: Any, cpus: float = MONITOR_CPUS) -> ActorSpec:
     # Not of a pickle, whose bytes depend on which equal strings happen to be one object.
-    text = json.dumps((kind, name, settings), default=asdict, sort_keys=True)
+    text = json.dumps((kind, name, settings, cpus), default=asdict, sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()
-    cpus = {"decoder": DECODER_CPUS, "writer": WRITER_CPUS}.get(kind, MONITOR_CPUS)
     return ActorSpec(kind, which, name, settings, digest, cpus)

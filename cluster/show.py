@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
+
+#: Of the latest changes of the number of decoders.
+_STEPS_SHOWN = 3
 
 _GOOD = {"receiving", "done", "up", "running"}
 
@@ -20,7 +24,9 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]{escape(status['pipeline'])}[/bold] {_state(status['state'])}"
         f"  decoders {decoders['running']}/{decoders['wanted']}  restarts {status['restarts']}"
+        + (f"  {escape(status['web']['url'])}" if status["web"]["url"] else "")
     )
+    console.print(escape(_pool(decoders)), highlight=False)
     tables = Table(
         "table",
         "state",
@@ -41,7 +47,7 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         )
     console.print(tables)
     for table in status["tables"]:
-        if table["progress"]:
+        if table.get("progress"):
             console.print(f"{escape(table['name'])}: {escape(_progress(table['progress']))}", highlight=False)
     sinks = Table(
         "sink", "kind", "state", *map(_right, ("rec/s", "delivered", "retries", "restarts")), box=None
@@ -74,6 +80,8 @@ def show_status(status: dict[str, Any], console: Console) -> None:
         console.print(
             f"[yellow]{escape(what)}: {escape(', '.join(filter(None, (where, spool['problem']))))}[/yellow]"
         )
+    if status["web"]["problem"]:
+        console.print(f"[yellow]{escape(status['web']['problem'])}[/yellow]")
     for alert in status["alerts"]:
         console.print(f"[red]{escape(alert)}[/red]")
 
@@ -88,6 +96,20 @@ def _progress(told: dict[str, Any]) -> str:
     elif loaded is not None:
         parts.append(f"{loaded:,}")
     return "  ".join([*parts, *([told["msg"]] if told["msg"] else [])])
+
+
+def _pool(decoders: dict[str, Any]) -> str:
+    """Why there are so many decoders."""
+    bounds = {
+        "automatic": f"{decoders['min']} to {decoders['max']} by load",
+        "manual": "held by hand",
+        "fixed": "fixed by the file",
+    }[decoders["mode"]]
+    lines = [f"decoders {bounds}: {decoders['verdict']}"]
+    for step in decoders["steps"][-_STEPS_SHOWN:]:
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(step["time"]))
+        lines.append(f"  {when}  {step['from']} -> {step['to']}: {step['reason']}")
+    return "\n".join(lines)
 
 
 def _right(header: str) -> Column:

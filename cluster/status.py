@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Any
 
 from cluster.config import PipelineConfig
@@ -55,12 +56,14 @@ def pipeline_status(
     now: float,
     state: str,
     since: float,
-    decoders: int,
+    pool: dict[str, Any],
     earlier_restarts: int,
+    web: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The whole pipeline, from the supervisor's process at `now` (monotonic seconds).
 
-    `since` is when it started, in seconds since 1970.
+    `since` is when it started, in seconds since 1970; `pool` what :meth:`cluster.pool.Pool.status` gives; `web` tells
+    of the page.
     """
     by_kind: dict[str, list[Member]] = {
         "monitor": [],
@@ -82,6 +85,7 @@ def pipeline_status(
         "restarts": earlier_restarts + fleet.restarts,
         "adopted": sum(member.adopted for member in fleet.members.values()),
         "alerts": list(fleet.alerts),
+        "web": dict(web),
         "hosts": _hosts(hosts),
         "tables": [
             {
@@ -95,9 +99,9 @@ def pipeline_status(
             hosts, config, {_place(member): member for member in by_kind["drainer"]}, rates, now
         ),
         "decoders": {
-            "wanted": decoders,
+            **pool,
             "running": sum(member.state is MemberState.UP for member in by_kind["decoder"]),
-            "members": [_decoder(member, rates, now) for member in by_kind["decoder"]],
+            "members": [_decoder(member, rates, hosts, now) for member in by_kind["decoder"]],
         },
         "sinks": [_sink(member, rates, now) for member in by_kind["writer"]],
     }
@@ -206,6 +210,7 @@ def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
         "progress": answer.get("progress"),
         "reconnects": answer.get("reconnects", 0),
         "pending": max((lane["pending_records"] for lane in lanes), default=0),
+        "lag_seconds": _lag(member, now),
         "spool_bytes": answer.get("spool_bytes", 0),
         "dead_letters": answer.get("dead_letters", 0),
         "resident_bytes": answer.get("resident_bytes"),
@@ -216,6 +221,13 @@ def _table(member: Member, rates: Rates, now: float) -> dict[str, Any]:
         "catch_up": answer.get("catch_up"),
         "lanes": lanes,
     }
+
+
+def _lag(member: Member, now: float) -> float:
+    """Of the lane furthest behind, as its monitor said; it goes on growing while that does not answer."""
+    lag: float = max((lane.get("lag_seconds", 0.0) for lane in member.answer.get("lanes", [])), default=0.0)
+    silent = now - member.answered_at if member.state is not MemberState.UP or member.asked_at else 0.0
+    return round(lag + max(0.0, silent), 3) if lag else 0.0
 
 
 def _standby(standby: Member | None, monitor: Member, hosts: Hosts) -> dict[str, Any] | None:
@@ -250,10 +262,14 @@ def _aborted(member: Member) -> dict[str, Any] | None:
     return {"origin": origin, "reason": first["reason"], "records": first["count"]}
 
 
-def _decoder(member: Member, rates: Rates, now: float) -> dict[str, Any]:
+def _decoder(member: Member, rates: Rates, hosts: Hosts, now: float) -> dict[str, Any]:
     answer = member.answer
-    counts = {key: answer.get(key, 0) for key in ("blocks", "records", "rejects", "filtered", "busy_seconds")}
-    return {**_common(member, rates, now), **counts}
+    numbers = ("blocks", "records", "bytes", "rejects", "filtered", "busy_seconds")
+    return {
+        **_common(member, rates, now),
+        "host": hosts.names.get(answer.get("node", "")),
+        **{key: answer.get(key, 0) for key in numbers},
+    }
 
 
 def _sink(member: Member, rates: Rates, now: float) -> dict[str, Any]:

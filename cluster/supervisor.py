@@ -5,7 +5,6 @@ Data flows without it; Ray restarts it, and it finds its actors again by their n
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -17,17 +16,15 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.errors import ActorError
-from actors.names import decoder_name
 from cluster.config import PipelineConfig
+from cluster.config_web import Web
 from cluster.difference import difference
 from cluster.keeper import ACTORS, WITH_SPOOL, Keeper, reason
-from cluster.plan import SUPERVISOR_CPUS, ActorSpec, decoder_specs
+from cluster.plan import SUPERVISOR_CPUS, ActorSpec
 from cluster.status import pipeline_status
+from cluster.watch import Watch
 
 log = logging.getLogger(__name__)
-
-#: Seconds allowed to a decoder that is taken out of the pool for what it has begun.
-DECODER_DRAIN = 30.0
 
 #: Seconds allowed to a monitor to carry out a command.
 COMMAND_TIMEOUT = 15.0
@@ -47,35 +44,54 @@ class Supervisor(Keeper):
                 now=time.monotonic(),
                 state=self._state,
                 since=self._since,
-                decoders=self._decoders,
+                pool=self._pool.status(),
                 earlier_restarts=self._earlier_restarts,
+                web=self._page,
             )
+
+    @property
+    def stopped(self) -> bool:
+        return self._state == "stopped"
+
+    @property
+    def web(self) -> Web:
+        """The settings of the page."""
+        return self._config.web
+
+    @property
+    def web_port(self) -> int | None:
+        """The port that the page had last, in an earlier life too."""
+        return self._web_port
+
+    def served(self, url: str | None, port: int | None, problem: str | None) -> None:
+        """The page is at `url` from now on; or it is not, for `problem`."""
+        with self._lock:
+            self._page = {"url": url, "problem": problem}
+            if port is not None and port != self._web_port:
+                self._web_port = port
+                self._save()
 
     def config(self) -> dict[str, Any]:
         """The configuration **with credentials**, as ``PipelineConfig.dump`` gives it."""
         return self._config.dump()
 
-    def scale(self, decoders: int) -> str | None:
-        """Change the pool to `decoders`; returns why not if the pipeline file does not allow that many."""
+    def scale(self, decoders: int | None) -> str | None:
+        """Hold the pool at `decoders`; with None, let its size follow the load again.
+
+        Returns why not if the pipeline file does not allow that many. Decoders that leave finish what they have begun.
+        """
         bounds = self._config.decoders
-        if not bounds.min <= decoders <= bounds.max:
-            return (
-                f"decoders of {self._config.pipeline} are bound to {bounds.min} to {bounds.max} by its file"
-            )
         with self._lock:
-            before, self._decoders = self._decoders, decoders
-            self._fleet.want(decoder_specs(self._config, decoders))
-            self._save()
-            self._tell_decoders()
-            leaving = [decoder_name(self._config.pipeline, n) for n in range(decoders, before)]
-            handles = [self._handles.pop(name) for name in leaving if name in self._handles]
-            for name in leaving:
-                self._fleet.unwant(name)
-        for handle in handles:
-            # Queued behind what it has begun, so that it ends idle; a monitor sends a lost block elsewhere anyway.
-            with contextlib.suppress(RayActorError, GetTimeoutError):
-                ray.get(handle.idle.remote(), timeout=DECODER_DRAIN)
-            ray.kill(handle)
+            if decoders is None:
+                self._pool.release()
+                self._save()
+                return None
+            if not bounds.min <= decoders <= bounds.max:
+                return f"decoders of {self._config.pipeline} are bound to {bounds.min} to {bounds.max} by its file"
+            self._pool.hold()
+            waiting = self._resize(decoders, "person", "asked for")
+        if waiting is not None:
+            waiting.join()
         return None
 
     def apply(self, values: dict[str, Any], drain_seconds: float) -> str | None:
@@ -96,9 +112,8 @@ class Supervisor(Keeper):
                     return f"{self._config.pipeline} is being stopped"
                 if delivered:
                     self._config = steps[-1].config
-                    bounds = self._config.decoders
-                    self._decoders = min(max(self._decoders, bounds.min), bounds.max)
-                    self._save()
+                    size = self._pool.rebound(self._config)
+                    self._resize(size, "file", "its bounds have changed")
                 wanted = self._specs()
                 digests = {spec.name: spec.digest for spec in wanted}
                 specs = [m.spec for m in self._fleet.members.values() if m.spec.kind != "drainer"]
@@ -133,12 +148,6 @@ class Supervisor(Keeper):
             self._fleet.want(wanted)
             self._pair_up(fronts)
             self._tell_decoders()
-
-    def _tell_decoders(self) -> None:
-        """Let all who send blocks to decoders know how many there are."""
-        for name, member in self._fleet.members.items():
-            if member.spec.kind in WITH_SPOOL and name in self._handles:
-                self._handles[name].set_decoders.remote(self._decoders)
 
     def resume(self, target: str | None, skip: bool) -> dict[str, Any]:
         """Let what is parked or aborted try again: of the table or sink `target`, or all of it.
@@ -214,6 +223,7 @@ class Supervisor(Keeper):
                 m.spec.name for kind in ACTORS for m in self._fleet.members.values() if m.spec.kind == kind
             ]
             handles = {name: self._handles[name] for name in members if name in self._handles}
+            handles |= self._leaving.handles
         _quietly({name: handle.stop.remote() for name, handle in handles.items()}, 10.0)
         for handle in handles.values():
             ray.kill(handle)
@@ -264,6 +274,7 @@ class SupervisorActor:
     def __init__(self, config: dict[str, Any]) -> None:
         self._supervisor = Supervisor(PipelineConfig.model_validate(config))
         threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True).start()
+        threading.Thread(target=Watch(self._supervisor).run, name="watch", daemon=True).start()
 
     @ray.method(concurrency_group="control")
     def pid(self) -> int:
@@ -278,7 +289,7 @@ class SupervisorActor:
         return self._supervisor.config()
 
     @ray.method(concurrency_group="control")
-    def scale(self, decoders: int) -> str | None:
+    def scale(self, decoders: int | None) -> str | None:
         return self._supervisor.scale(decoders)
 
     @ray.method(concurrency_group="control")

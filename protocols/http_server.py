@@ -30,7 +30,7 @@ class HttpServer(ABC):
     def __init__(self, name: str, host: str, port: int) -> None:
         self._name = name
         self._host = host
-        self._port = self._bound_port = port
+        self._port = port
         self._resources = ExitStack()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -41,13 +41,13 @@ class HttpServer(ABC):
         """Open what the server keeps between requests; `resources` close after it has stopped."""
 
     @abstractmethod
-    async def _serve(self, running: AsyncExitStack) -> web.Server:
+    async def _serve(self, running: AsyncExitStack) -> web.Server | web.Application:
         """What answers requests; `running` closes after the last one, on the server's event loop."""
 
     @property
     def port(self) -> int:
-        """The port listened on, once started."""
-        return self._bound_port
+        """The port listened on, once started; a server that is started again keeps it."""
+        return self._port
 
     @property
     def url(self) -> str:
@@ -70,7 +70,7 @@ class HttpServer(ABC):
             )
             thread.start()
             try:
-                self._bound_port = listening.result()
+                self._port = listening.result()
             except OSError as error:
                 thread.join()
                 if error.errno == errno.EADDRINUSE:
@@ -104,7 +104,7 @@ class HttpServer(ABC):
         self._stopping = asyncio.Event()
         async with AsyncExitStack() as running:
             try:
-                runner = web.ServerRunner(await self._serve(running), shutdown_timeout=SHUTDOWN_TIMEOUT)
+                runner = _runner(await self._serve(running))
                 running.push_async_callback(runner.cleanup)
                 await runner.setup()
                 await web.TCPSite(runner, self._host, self._port).start()
@@ -125,3 +125,9 @@ class HttpServer(ABC):
             raise OSError(
                 errno.EAGAIN, f"{directory} is in use by another {self._name}: choose another directory"
             ) from None
+
+
+def _runner(served: web.Server | web.Application) -> web.BaseRunner:
+    if isinstance(served, web.Application):
+        return web.AppRunner(served, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
+    return web.ServerRunner(served, shutdown_timeout=SHUTDOWN_TIMEOUT)

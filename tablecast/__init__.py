@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from actors.callbacks.callback import Callback
+from actors.callbacks.errors import MonitorError
+from actors.callbacks.monitor import TableMonitor
+from actors.callbacks.options import Options as MonitorOptions
 from actors.writer.puts import EventWriter
 from cluster.puts import writer
 from protocols.accumulator import BufferFull, Limits, RecordTooLarge
@@ -14,16 +18,20 @@ __all__ = [
     "ID_FIELD",
     "TIMESTAMP_FIELD",
     "BufferFull",
+    "Callback",
     "Closed",
     "DeliveryEvent",
     "EventWriter",
     "InvalidEvent",
     "KronosClient",
     "Limits",
+    "MonitorError",
+    "MonitorOptions",
     "NotDelivered",
     "RecordTooLarge",
     "RecordsRejected",
     "Rejection",
     "ResultOrder",
+    "TableMonitor",
     "writer",
 ]

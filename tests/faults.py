@@ -96,6 +96,12 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.do_POST()
 
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
     def do_POST(self) -> None:
         proxy = self.server.proxy
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -126,8 +132,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self, fault: str, body: bytes) -> None:
         proxy = self.server.proxy
-        answer = requests.request(self.command, proxy.target + self.path, data=body, timeout=30)
-        if self.command == "POST":
+        headers = {name: text for name, text in self.headers.items() if name not in ("Host", "Connection")}
+        url = proxy.target + self.path
+        answer = requests.request(self.command, url, data=body, headers=headers, timeout=30)
+        if self.command != "GET":
             proxy.stored.append(body)
         text = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b"
         whole = text % (len(answer.content), answer.content)

@@ -10,6 +10,7 @@ import ray
 
 from actors.batch import Batch
 from actors.block import Block
+from actors.codec.busy import Busy
 from actors.codec.codec import Codec
 from actors.codec.decoder import Decoder, all_or_nothing
 from actors.codec.isolated import decode_isolated
@@ -18,25 +19,27 @@ from protocols.kinetica.types import Column, TableType
 
 @ray.remote(concurrency_groups={"control": 1})
 class DecodeActor:
-    """One decoder of a pipeline's pool; `transforms` as of :class:`Decoder`."""
+    """One decoder of a pipeline's pool; `transforms` as of :class:`Decoder`, `threads` is how many it may use."""
 
-    def __init__(self, transforms: dict[str, Any], digest: str) -> None:
+    def __init__(self, transforms: dict[str, Any], digest: str, threads: int = 1) -> None:
+        # Read at the first expression. Else each decoder of a host would take all of its cores.
+        os.environ["POLARS_MAX_THREADS"] = str(threads)
         self._digest = digest
+        self._busy = Busy()
         self._transforms = transforms
         self._decoder = Decoder(transforms)
 
     def decode(self, block: Block, strict: bool) -> Batch:
         """Decode `block`; with `strict`, records that do not decode raise :class:`DecodeAborted`."""
-        batch = self._decoder.decode(block)
-        return all_or_nothing(batch) if strict else batch
+        with self._busy.work():
+            batch = self._decoder.decode(block)
+            return all_or_nothing(batch) if strict else batch
 
     def decode_isolated(self, block: Block, strict: bool) -> Batch:
         """The same in a process of its own, for a block that kills decoders; if it fails, all records are rejects."""
-        batch = decode_isolated(block, transforms=self._transforms)
-        return all_or_nothing(batch) if strict else batch
-
-    def idle(self) -> None:
-        """Returns when everything asked for before has been decoded."""
+        with self._busy.work():
+            batch = decode_isolated(block, transforms=self._transforms)
+            return all_or_nothing(batch) if strict else batch
 
     @ray.method(concurrency_group="control")
     def start(self) -> None:
@@ -45,7 +48,13 @@ class DecodeActor:
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:
-        return {"pid": os.getpid(), "digest": self._digest, **asdict(self._decoder.stats)}
+        return {
+            "pid": os.getpid(),
+            "digest": self._digest,
+            "node": ray.get_runtime_context().get_node_id(),
+            **asdict(self._decoder.stats),
+            **self._busy.report(),
+        }
 
     @ray.method(concurrency_group="control")
     def stop(self) -> None:

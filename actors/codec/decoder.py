@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -29,13 +28,13 @@ SCHEMAS_KEPT = 1024
 
 @dataclass(slots=True)
 class DecoderStats:
-    """Counts since the decoder started."""
+    """Counts since the decoder started; `bytes` of payload, as received."""
 
     blocks: int = 0
     records: int = 0
+    bytes: int = 0
     rejects: int = 0
     filtered: int = 0
-    busy_seconds: float = 0.0
 
 
 @lru_cache(maxsize=SCHEMAS_KEPT)
@@ -80,19 +79,21 @@ class Decoder:
     """Decodes one block after the other.
 
     Args:
-        transforms: by table, what becomes of its rows; see :class:`~actors.codec.transform.Transform`.
+        transforms: by table, what becomes of its rows; see :class:`~actors.codec.transform.Transform`. With a true
+            ``keep_frames`` its batches have their frames beside them.
     """
 
     def __init__(self, transforms: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         self.stats = DecoderStats()
-        self._transforms = {table: Transform(spec) for table, spec in (transforms or {}).items()}
+        specs = {table: dict(spec) for table, spec in (transforms or {}).items()}
+        self._framed = {table for table, spec in specs.items() if spec.pop("keep_frames", False)}
+        self._transforms = {table: Transform(spec) for table, spec in specs.items() if spec}
 
     def decode(self, block: Block) -> Batch:
         """Decode `block`. Records that do not decode, or cannot be transformed, come back as rejects.
 
         Raises :class:`DecodeFailed` for a block whose format, schema or payload is not what it should be.
         """
-        started = time.perf_counter()
         decode = _FORMATS.get(block.format)
         if decode is None:
             raise DecodeFailed(f"{block.id}: unknown block format {block.format!r}")
@@ -101,15 +102,17 @@ class Decoder:
             rejects = tuple(Rejected(block.offset + r.position, r.reason, r.frame) for r in decoded.rejects)
             size = len(block.payload)
             batch = Batch(block.id, block.count, block.time, decoded.rows, decoded.positions, rejects, size)
+            if block.feed in self._framed:
+                batch = replace(batch, frames=block.payload)
             if block.feed in self._transforms:
                 batch = _transformed(batch, self._transforms[block.feed])
         except Exception as error:  # a defect in the block or in the codec; either way this block is to blame
             raise DecodeFailed(f"{block.id}: {type(error).__name__}: {error}") from error
         self.stats.blocks += 1
         self.stats.records += block.count
+        self.stats.bytes += len(block.payload)
         self.stats.rejects += len(batch.rejects)
         self.stats.filtered += batch.filtered
-        self.stats.busy_seconds += time.perf_counter() - started
         return batch
 
 

@@ -69,12 +69,17 @@ class RayTransport:
         self._answered: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self._writers: dict[str, Any] = {}
         self._decoding: dict[tuple[BlockId, bool, bool], _Decoding] = {}
-        self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find)
+        self._pool = DecoderPool(lambda number: decoder_name(pipeline, number), _find_alive)
         self._pool.resize(decoders)
 
-    def set_decoders(self, count: int) -> None:
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
         with self._lock:
             self._pool.resize(count)
+            others = [decoding.ref for decoding in self._decoding.values() if decoding.number >= count]
+        if not others:
+            return 0
+        return len(ray.wait(others, num_returns=len(others), timeout=0, fetch_local=False)[1])
 
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         self._catch_up()
@@ -188,6 +193,14 @@ def _find(name: str) -> Any:
         return ray.get_actor(name, NAMESPACE)
     except ValueError:
         return None
+
+
+def _find_alive(name: str) -> Any:
+    """An actor that waits for a node is found too, and whatever it is sent waits with it."""
+    handle = _find(name)
+    if handle is not None and actor_info(handle._actor_id.hex()).get("State") != "ALIVE":
+        return None
+    return handle
 
 
 def _line(error: BaseException) -> str:
@@ -317,10 +330,10 @@ class MonitorActor:
         return self._standby
 
     @ray.method(concurrency_group="control")
-    def set_decoders(self, count: int) -> None:
+    def set_decoders(self, count: int) -> int:
+        """Use decoders 0 to `count` - 1. Returns how many blocks are still being decoded by others."""
         with self._lock:
-            if self._transport is not None:
-                self._transport.set_decoders(count)
+            return self._transport.set_decoders(count) if self._transport is not None else 0
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:

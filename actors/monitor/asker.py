@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,23 +21,34 @@ STOP_PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the source said when asked after everything before `asked` had been received.
+    """What the source said, at the time `at`, when asked after everything before `asked` had been received.
 
     `steps` are types other than before, one after the other; all that comes under `topic` is of the last of them.
     `error` is why there is no answer: :class:`TableGone`, :class:`SourceLost`, or a defect.
     """
 
     asked: Position
+    at: float
     steps: tuple[Described, ...] = ()
     topic: str = ""
     error: Exception | None = None
 
 
 class TypeAsker:
-    """Asks a stream for its type, every second and soon after rows have come; never two questions at once."""
+    """Asks a stream for its type, every `interval` seconds and soon after rows have come, with a `pause` in between;
+    never two questions at once."""
 
-    def __init__(self, stream: Stream, known: Described, received: Callable[[], Position]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        known: Described,
+        received: Callable[[], Position],
+        *,
+        interval: float = POLL_INTERVAL,
+        pause: float = MIN_INTERVAL,
+    ) -> None:
         self.answers: deque[Answer] = deque()
+        self._interval, self._pause = interval, pause
         self._stream = stream
         self._known = known
         self._received = received
@@ -57,17 +69,17 @@ class TypeAsker:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self._ask.wait(POLL_INTERVAL)
+            self._ask.wait(self._interval)
             self._ask.clear()
             if self._stop.is_set():
                 return
             try:
                 answer = self._question(self._received())
             except Exception as error:  # for the receiving thread, which it must not fail to reach
-                answer = Answer(Position(), error=error)
+                answer = Answer(Position(), time.time(), error=error)
             self.answers.append(answer)
             self._stream.wake()
-            self._stop.wait(MIN_INTERVAL)
+            self._stop.wait(self._pause)
 
     def _question(self, asked: Position) -> Answer:
         steps: list[Described] = []
@@ -84,19 +96,22 @@ class TypeAsker:
                 self._stream.discard(topic)
             raise
         self._known = (steps or [self._known])[-1]
-        return Answer(asked, tuple(steps), topic)
+        return Answer(asked, time.time(), tuple(steps), topic)
 
 
 class TopicWatch:
-    """Asks a stream without inserts, every second, whether the source still knows its topics.
+    """Asks a stream without inserts, every `interval` seconds, whether the source still knows its topics.
 
     Attributes:
         error: why the stream is to be left.
+        described: the type that the table had when it was asked last.
     """
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, *, interval: float = POLL_INTERVAL) -> None:
         self.error: Exception | None = None
+        self.described: Described | None = None
         self._stream = stream
+        self._interval = interval
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="topic-watch", daemon=True)
         self._thread.start()
@@ -107,9 +122,9 @@ class TopicWatch:
         self._thread.join(STOP_PATIENCE)
 
     def _run(self) -> None:
-        while not self._stop.wait(POLL_INTERVAL):
+        while not self._stop.wait(self._interval):
             try:
-                self._stream.describe()
+                self.described = self._stream.describe()
             except Exception as error:  # for the receiving thread, which it must not fail to reach
                 self.error = error
                 self._stream.wake()

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import msgpack
 
 from actors.batch import Receipt, Rejected
-from actors.block import Block, BlockId
+from actors.block import TICKS_PER_SECOND, Block, BlockId
 from actors.errors import DecodeAborted, DeliveryRefused, NotAttached, SpoolFull, StaleOwner
 from actors.monitor.accounts import Outcome
 from actors.monitor.lane import DEFAULT_WINDOW_BYTES, Abort, Lane, LaneState
@@ -53,7 +53,11 @@ Answer = TypeVar("Answer")
 
 @dataclass(slots=True)
 class LaneReport:
-    """What ``status`` shows of a lane; `account` is :meth:`~actors.monitor.accounts.Account.shown`."""
+    """What ``status`` shows of a lane.
+
+    `lag_seconds` is the age of the oldest record that the sink is not known to have, 0 for none; `account` is
+    :meth:`~actors.monitor.accounts.Account.shown`.
+    """
 
     feed: str
     sink: str
@@ -62,6 +66,7 @@ class LaneReport:
     pending_records: int
     pending_bytes: int
     in_flight: int
+    lag_seconds: float = 0.0
     aborted: Abort | None = None
     account: dict[str, Any] | None = None
 
@@ -190,7 +195,7 @@ class Dispatcher:
             state, problem, aborted = lane.state.value, lane.problem, lane.aborted
             if aborted is not None and problem is None:
                 state, problem = "aborted", f"record {aborted.offset} did not decode: {aborted.reason}"
-            report = LaneReport(feed, sink, state, problem, 0, 0, lane.in_flight, aborted)
+            report = LaneReport(feed, sink, state, problem, 0, 0, lane.in_flight, aborted=aborted)
             if feed.endswith(REPLAY):
                 run = self._runs.get(feed)
                 if run is None:
@@ -200,6 +205,8 @@ class Dispatcher:
             elif (account := accounts.get((sink, feed))) is not None:
                 report.pending_records, report.pending_bytes = account.waiting, account.bytes
                 report.account = account.shown()
+                if account.waiting and (oldest := self._spool.oldest(feed, lane.cursor)) is not None:
+                    report.lag_seconds = round(max(0.0, time.time() - oldest / TICKS_PER_SECOND), 3)
             reports.append(report)
         return reports
 

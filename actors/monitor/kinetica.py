@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from actors.codec.exact import FrameError, ReferenceDecoder
 from actors.monitor.overlap import RECENT, Overlap
-from actors.monitor.settings import MonitorSettings
+from actors.monitor.settings import SourceSettings
 from actors.monitor.source import (
     Described,
     Following,
@@ -65,10 +65,11 @@ def schema_type(schema: str) -> TableType:
 
 
 class KineticaTable:
-    """One table of a Kinetica server."""
+    """One table of a Kinetica server; `counted` events are received beside inserts although nobody follows them."""
 
-    def __init__(self, settings: MonitorSettings) -> None:
+    def __init__(self, settings: SourceSettings, counted: Sequence[str] = COUNTED) -> None:
         self._settings = settings
+        self._counted = counted
 
     def open(self, stale_topics: Iterable[str]) -> TableStream:
         """Create one table monitor per event kind and subscribe to all of them on one socket."""
@@ -77,7 +78,7 @@ class KineticaTable:
         try:
             for topic in stale_topics:
                 _clear(client, topic)
-            return TableStream(settings, client)
+            return TableStream(settings, client, counted=self._counted)
         except KineticaError as error:
             client.close()
             raise _lost(error) from error
@@ -100,11 +101,16 @@ class TableStream:
     """An open subscription; closing it clears its monitors at the server, unless it has only joined another's."""
 
     def __init__(
-        self, settings: MonitorSettings, client: KineticaClient, joined: Following | None = None
+        self,
+        settings: SourceSettings,
+        client: KineticaClient,
+        joined: Following | None = None,
+        counted: Sequence[str] = COUNTED,
     ) -> None:
         self._client = client
         self._table = settings.table
         self._wanted = settings.events
+        self._counted = counted
         self._follows_inserts = "insert" in settings.events
         self._counts: dict[str, ReferenceDecoder] = {}
         self._linked = True  # whether the connection was never lost
@@ -141,10 +147,10 @@ class TableStream:
             self.close()
             raise
 
-    def _create(self, settings: MonitorSettings) -> Following:
+    def _create(self, settings: SourceSettings) -> Following:
         described = self.describe()
         schemas = {}
-        events = dict.fromkeys((*settings.events, *(COUNTED if self._follows_inserts else ())))
+        events = dict.fromkeys((*settings.events, *(self._counted if self._follows_inserts else ())))
         for event in events:
             monitor = self._client.create_table_monitor(self._table, event)
             self._kinds[monitor.topic_id] = event
@@ -152,7 +158,7 @@ class TableStream:
             schemas[event] = described.schema if inserts else block_schema(monitor.type_schema, {})
         return Following(self._kinds, schemas, described if self._follows_inserts else None)
 
-    def _subscribe(self, settings: MonitorSettings, following: Following) -> None:
+    def _subscribe(self, settings: SourceSettings, following: Following) -> None:
         self._kinds, self._schemas = dict(following.topics), dict(following.schemas)
         self._described = self._followed = following.described
         self._insert_topic = next((topic for topic, kind in self._kinds.items() if kind == "insert"), "")
@@ -420,7 +426,7 @@ class TableStream:
 class KineticaReader:
     """Reads a table over connections of its own."""
 
-    def __init__(self, settings: MonitorSettings) -> None:
+    def __init__(self, settings: SourceSettings) -> None:
         self._client = KineticaClient(**settings.source)
         self._table = settings.table
 

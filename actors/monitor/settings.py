@@ -4,9 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from actors.monitor.grouping import BlockLimits
+
+
+class SourceSettings(Protocol):
+    """What a source of changes needs to know of its table; the attributes are those of :class:`MonitorSettings`."""
+
+    @property
+    def table(self) -> str: ...
+    @property
+    def events(self) -> tuple[str, ...]: ...
+    @property
+    def source(self) -> Mapping[str, Any]: ...
+    @property
+    def monitor_port(self) -> int | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,6 +189,14 @@ class Spool:
             return block
         return None
 
+    def oldest(self, feed: str, position: Position) -> int | None:
+        """When the first block of `feed` at or after `position` was received, in ticks; None if there is none."""
+        rows = self._database.read(
+            "SELECT time FROM block WHERE feed = ? AND (epoch, offset) >= (?, ?) ORDER BY epoch, offset LIMIT 1",
+            (feed, *position),
+        )
+        return int(rows[0][0]) if rows else None
+
     def end(self, feed: str) -> FeedEnd:
         """Where `feed` stands; all zero for one never seen."""
         rows = self._database.read("SELECT epoch, next_offset, next_time FROM feed WHERE feed = ?", (feed,))

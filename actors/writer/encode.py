@@ -24,7 +24,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,10 +142,8 @@ def plain(values: Any) -> pl.Series:
     kind = values.type
     if pa.types.is_timestamp(kind) and kind.tz:
         values = values.cast(pa.int64())
-    elif pa.types.is_timestamp(kind):
-        values = _with_fraction(values, _TIMESTAMPS)
-    elif pa.types.is_time(kind):
-        values = _with_fraction(values, _TIMES)
+    elif pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        values = as_text(values)
     elif pa.types.is_float32(kind):
         values = values.cast(pa.float64())
     elif pa.types.is_date(kind):
@@ -163,8 +161,9 @@ def plain(values: Any) -> pl.Series:
     return series
 
 
-def _with_fraction(instants: Any, units: Sequence[Any]) -> Any:
-    """Text of instants in microseconds with the digits they need; `units` have 0, 3 and 6 of them."""
+def as_text(instants: Any) -> Any:
+    """Text of times or datetimes in microseconds, with as many fraction digits as they need."""
+    units = _TIMES if pa.types.is_time(instants.type) else _TIMESTAMPS
     micros = instants.cast(pa.int64()).fill_null(0).to_numpy()
     second, milli = micros % 1_000_000 == 0, micros % 1000 == 0
     texts = [instants.cast(unit, safe=False).cast(pa.large_string()) for unit in units]

@@ -5,37 +5,34 @@ independent of each other. Whoever calls decides from an error's ``retryable`` w
 objects and items, and updates with a condition on what they change, are free of doubles then; appends and
 records are not, as a lost reply does not tell whether they arrived.
 
-Not here: scans, reading streams, listings, the names of the official client.
+Not here: scans, reading streams, listings, the names of the official client; see ``official.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import orjson
 import requests
-from requests.adapters import HTTPAdapter
 
 from protocols.retry_after import parse_retry_after
 from protocols.v3io import wire
 from protocols.v3io.burst import Burst
+from protocols.v3io.connection import Connection
 from protocols.v3io.errors import (
     AlreadyExists,
     AuthenticationFailed,
     BadReply,
-    CertificateRejected,
     ConditionFalse,
-    ConnectionFailed,
     NotFound,
     RequestRefused,
-    RequestTimedOut,
     ServerUnavailable,
     TransientError,
     V3ioError,
+    is_transient,
 )
 
 T = TypeVar("T")
@@ -79,8 +76,8 @@ class V3ioClient:
         verify: True to check TLS certificates against the usual authorities, or the path of a file of
             trusted ones. There is no way to skip the check.
 
-    Paths are those within a container. All calls raise :class:`V3ioError`, and ``ValueError`` or
-    ``TypeError`` for what cannot be sent. Proxies and credentials of the environment are not used.
+    Paths are those within a container. All calls raise :class:`V3ioError`, ``ValueError`` or ``TypeError`` for what
+    cannot be sent, and ``RuntimeError`` once it is closed.
     """
 
     def __init__(
@@ -92,23 +89,13 @@ class V3ioClient:
         connections: int = 8,
         verify: Literal[True] | str = True,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise ValueError("a V3IO URL looks like http://host:port; the access key is given apart")
-        if access_key is not None and not (access_key and access_key.isascii() and access_key.isprintable()):
-            raise ValueError("the access key must be printable ASCII text")
-        self._url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
-        self._timeout = timeout
-        self._session = requests.Session()
-        self._session.trust_env = False
-        self._session.verify = verify
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_connections=1, pool_maxsize=connections, pool_block=True)
-        self._session.mount(f"{parts.scheme}://", adapter)
-        if access_key is not None:
-            self._session.headers[wire.SESSION_HEADER] = access_key
+        self._connection = Connection(
+            url, access_key, timeout=timeout, connections=connections, verify=verify
+        )
+        self._url = self._connection.url
+        netloc = urlsplit(self._url).netloc
         self._burst = Burst(self._url, timeout, connections, verify)
-        host = parts.netloc.encode("idna" if not parts.netloc.isascii() else "ascii")
+        host = netloc.encode("idna" if not netloc.isascii() else "ascii")
         key = b"" if access_key is None else f"{wire.SESSION_HEADER}: {access_key}\r\n".encode()
         self._item_head = (
             b" HTTP/1.1\r\nHost: " + host + b"\r\n" + key + wire.FUNCTION_HEADER.encode() + b": PutItem\r\n"
@@ -128,7 +115,7 @@ class V3ioClient:
 
     def close(self) -> None:
         self._burst.close()
-        self._session.close()
+        self._connection.close()
 
     def check_container(self, container: str) -> None:
         """Ask for nothing but to see a container; raises :class:`NotFound` if there is none."""
@@ -277,28 +264,9 @@ class V3ioClient:
     def _send(
         self, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> requests.Response:
-        what = f"{method} {self._url}{path:.200}"
-        try:
-            response = self._session.request(
-                method,
-                self._url + path,
-                data=data,
-                headers=headers,
-                timeout=self._timeout,
-                allow_redirects=False,
-            )
-        except requests.exceptions.SSLError as error:
-            raise CertificateRejected(f"{what}: the server's certificate is not trusted") from error
-        except requests.RequestException as error:
-            if isinstance(error, requests.Timeout) or "timed out" in str(error):
-                raise RequestTimedOut(
-                    f"{what}: no answer within {self._timeout:g} s; it may have happened"
-                ) from error
-            raise ConnectionFailed(
-                f"{what}: {type(error).__name__}: no connection or a reply cut off; is the server running?"
-            ) from error
+        response = self._connection.send(method, path, data, headers)
         if response.status_code >= 300:
-            raise _refusal(what, response)
+            raise _refusal(self._connection.describe(method, path), response)
         return response
 
 
@@ -379,7 +347,7 @@ def _refusal(what: str, response: requests.Response) -> V3ioError:
     except (KeyError, TypeError, ValueError):
         code, reason = None, response.reason or ""
     message = f"{what}: status {status}: {' '.join(reason.split())[:300]}"
-    if status in (408, 429) or status >= 500:
+    if is_transient(status):
         retry_after = parse_retry_after(response.headers.get("Retry-After"))
         return ServerUnavailable(
             f"{message}; try again later", retry_after=retry_after, status=status, code=code

@@ -5,8 +5,10 @@
     V3ioError
     ├── TransientError        retryable: try again after a pause
     │   ├── ConnectionFailed    no reply, or a reply that was cut off; the request may have taken effect
+    │   │   └── NotConnected      no connection, so that nothing was sent
     │   ├── RequestTimedOut     no reply in time; the request may have taken effect
     │   └── ServerUnavailable   status 408, 429 or 5xx
+    ├── HttpResponseError     a status that the caller of ``tablecast.v3io`` does not allow
     └── TerminalError         the same request will fail again
         ├── AuthenticationFailed  status 401, or 403 for a wrong access key
         ├── CertificateRejected   the server's TLS certificate is not trusted; nothing was sent
@@ -15,11 +17,18 @@
         ├── AlreadyExists         there is something at the path of a new stream
         ├── RequestRefused        any other status
         └── BadReply              the reply is not V3IO's
+    InvalidAttribute          a value that no attribute can hold; nothing was sent
+
+:class:`ConnectionFailed` is a ``ConnectionError`` as well, :class:`RequestTimedOut` a ``TimeoutError`` and
+:class:`InvalidAttribute` an ``AttributeError``, as callers of the official ``v3io`` package expect.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar
+
+#: Statuses of a server that may do the same request later; so may any from 500 on.
+TRANSIENT_STATUSES = (408, 429)
 
 
 class V3ioError(Exception):
@@ -33,7 +42,7 @@ class V3ioError(Exception):
         code: V3IO's ``ErrorCode``, or None if the reply has none.
     """
 
-    retryable: ClassVar[bool] = False
+    retryable: bool = False
     refuses_all: ClassVar[bool] = False
 
     def __init__(
@@ -56,11 +65,15 @@ class TransientError(V3ioError):
     retryable = True
 
 
-class ConnectionFailed(TransientError):
+class ConnectionFailed(TransientError, ConnectionError):
     """The server could not be reached, or the connection broke before the reply was complete."""
 
 
-class RequestTimedOut(TransientError):
+class NotConnected(ConnectionFailed):
+    """The server could not be reached: nothing was sent."""
+
+
+class RequestTimedOut(TransientError, TimeoutError):
     """The server did not answer in time; the request may have taken effect."""
 
 
@@ -106,3 +119,28 @@ class BadReply(TerminalError):
     """The reply is not one of a V3IO server; check the URL."""
 
     refuses_all = True
+
+
+class HttpResponseError(V3ioError):
+    """The reply's status is not one of those that the call allows, or the reply cannot be read.
+
+    Attributes:
+        status_code: HTTP status of the reply.
+    """
+
+    def __init__(self, message: str = "", status_code: int | None = None) -> None:
+        super().__init__(message, status=status_code)
+        self.status_code = status_code
+        self.retryable = status_code is not None and is_transient(status_code)
+
+    def __repr__(self) -> str:
+        return f"HttpResponseError({str(self)!r}, {self.status_code})"
+
+
+class InvalidAttribute(AttributeError, ValueError):
+    """A value, or a name, that no attribute of an item can have."""
+
+
+def is_transient(status: int) -> bool:
+    """Whether the same request may succeed later, by the status of its reply."""
+    return status in TRANSIENT_STATUSES or status >= 500

@@ -15,6 +15,7 @@ import base64
 import binascii
 import re
 import struct
+from array import array
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
@@ -99,7 +100,7 @@ def is_attribute_name(name: object) -> bool:
 
 
 def encode_value(value: object) -> dict[str, Any]:
-    """The typed form of an attribute's value; accepts datetimes as well.
+    """The typed form of an attribute's value; accepts datetimes and arrays of the standard library as well.
 
     Raises ``TypeError`` for a type that V3IO does not have, ``ValueError`` for an integer beyond 64 bits.
     """
@@ -116,7 +117,9 @@ def encode_value(value: object) -> dict[str, Any]:
     if isinstance(value, bytes | bytearray):
         return {"B": encode_base64(value)}
     if isinstance(value, list):
-        return {"B": encode_base64(_encode_array(value))}
+        return {"B": encode_base64(_encode_array(value, bool(value) and isinstance(value[0], float)))}
+    if isinstance(value, array) and value.typecode not in "uw":
+        return {"B": encode_base64(_encode_array(value.tolist(), value.typecode in "fd"))}
     if isinstance(value, datetime):
         value = Timestamp.of(value)
     if isinstance(value, Timestamp):
@@ -193,14 +196,14 @@ def decode_base64(text: object) -> bytes:
     raise ValueError(f"not base64: {text!r:.80}")
 
 
-def _encode_array(values: list[Any]) -> bytes:
-    doubles = bool(values) and isinstance(values[0], float)
-    if any(isinstance(value, bool) or not isinstance(value, float if doubles else int) for value in values):
+def _encode_array(values: list[Any], doubles: bool) -> bytes:
+    allowed = (int, float) if doubles else int
+    if any(isinstance(value, bool) or not isinstance(value, allowed) for value in values):
         raise TypeError("an array holds either integers or doubles")
     kind, code = (_ARRAY_DOUBLES, "d") if doubles else (_ARRAY_INTEGERS, "q")
     try:
         data = struct.pack(f"<{len(values)}{code}", *values)
-    except struct.error:
+    except (struct.error, OverflowError):
         raise ValueError("an integer of an array does not fit 64 bits with a sign") from None
     return _ARRAY_HEADER.pack(_ARRAY_MAGIC, _ARRAY_VERSION, len(data), kind) + data
 

@@ -233,6 +233,7 @@ def test_check_of_a_monitor_port_that_is_closed(
         ("status",),
         ("status", "p"),
         ("scale", "p", "--decoders", "2"),
+        ("scale", "p", "--auto"),
         ("down", "p"),
         ("resume", "p"),
         ("rewind", "p", "--sink", "s", "--to", "-10min"),
@@ -262,7 +263,8 @@ def test_a_note_of_a_cluster_that_is_gone_counts_for_nothing(tmp_path: Path) -> 
     ("arguments", "text"),
     [
         (["explode"], "No such command 'explode'"),
-        (["scale", "p"], "--decoders"),
+        (["scale", "p"], "give either --decoders N or --auto"),
+        (["scale", "p", "--decoders", "2", "--auto"], "give either --decoders N or --auto"),
         (["scale", "p", "--decoders", "0"], "0 is not in the range"),
         (["serve", "kinetica", "--user", "x"], "--user and --password go together"),
         (["serve", "kronos"], "--data-dir"),

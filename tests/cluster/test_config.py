@@ -338,6 +338,17 @@ FAULTS = [
         "9: decoders.min: more than max, which is 4; lower",
     ),
     (
+        "no share",
+        GOOD + "decoders: {scaling: {busy_above: 70}}",
+        "9: decoders.scaling.busy_above: not a share; write a number between 0 and 1",
+    ),
+    (
+        "thresholds too close",
+        GOOD + "decoders: {scaling: {idle_below: 0.4}}",
+        "9: decoders.scaling.idle_below: more than half of busy_above, which is 0.7: ",
+    ),
+    ("no CPUs", GOOD + "decoders: {cpus: 1.5}", "9: decoders.cpus: not a number of CPUs; write a fraction"),
+    (
         "one file for two console sinks",
         GOOD + "  a: {console: {path: ./x/lines}}\n  b: {console: {path: x/lines}}",
         "10: sinks.b.console.path: also the file of the sink a; give each a file of its own",

@@ -178,3 +178,9 @@ def test_nothing_is_removed_before_it_is_drained(running: PipelineConfig, wanted
             if set(here.sinks_of(table)) - sinks:
                 assert table.name in step.drain
         here = step.config
+
+
+def test_a_page_elsewhere_restarts_nobody() -> None:
+    (step,) = steps(web={"port": 9300})
+    assert str(step) == "change web: port absent -> 9300"
+    assert step.restarts == ()

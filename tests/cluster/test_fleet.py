@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from actors.backoff import Backoff
 from cluster.fleet import (
     PING_INTERVAL,
+    PINGS_PER_SECOND,
     SILENT,
     UNRESPONSIVE,
     Action,
@@ -48,6 +49,15 @@ def up(*names: str) -> Fleet:
     for name in names:
         running.answered(name, {"pid": 1}, 0.0)
     return running
+
+
+def test_a_thousand_actors_are_asked_no_more_often_than_the_supervisor_can() -> None:
+    names = [f"d{number}" for number in range(1000)]
+    many = up(*names)
+    interval = len(names) / PINGS_PER_SECOND
+    assert interval > PING_INTERVAL
+    assert many.actions(interval - 0.1) == []
+    assert len(many.actions(interval)) == 1000
 
 
 def test_what_is_wanted_is_started_once() -> None:

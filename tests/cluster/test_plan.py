@@ -162,3 +162,10 @@ def test_a_drainer_has_the_sinks_that_are_left_also_for_a_table_that_is_not_in_t
     flights = drainer_spec(config(), "east", "flights", ["events"], None)
     assert flights.settings.events == ("insert", "delete")
     assert flights.digest != monitor_specs(config())[0].digest
+
+
+def test_decoders_reserve_what_the_file_says() -> None:
+    small, large = decoder_specs(config(), 2), decoder_specs(config(TEXT + "decoders: {cpus: 2}\n"), 2)
+    assert [spec.cpus for spec in small] == [0.25, 0.25]
+    assert [spec.cpus for spec in large] == [2, 2]
+    assert small[0].digest != large[0].digest, "a changed number makes them anew"

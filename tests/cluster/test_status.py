@@ -12,6 +12,7 @@ from cluster.config import parse
 from cluster.fleet import PING_INTERVAL, SILENT, Fleet
 from cluster.hosts import Hosts
 from cluster.plan import decoder_specs, drainer_spec, monitor_specs, standby_specs, writer_specs
+from cluster.pool import Pool
 from cluster.show import show_status
 from cluster.spools import FoundSpool
 from cluster.status import RATE_WINDOW, Rates, pipeline_status
@@ -48,8 +49,9 @@ def status(
         now=now,
         state="running",
         since=1.0,
-        decoders=1,
+        pool=Pool(CONFIG, {}).status(),
         earlier_restarts=3,
+        web={"url": "http://127.0.0.1:9280", "problem": None},
     )
     assert json.loads(json.dumps(made)) == made
     show_status(made, Console(file=io.StringIO(), width=100))
@@ -73,12 +75,15 @@ def test_when_all_is_well() -> None:
     fleet = started()
     fleet.answered(MONITOR, answers(10), 1.0)
     fleet.answered(WRITER, {"pid": 8, "records": 9, "problem": None}, 1.0, adopted=True)
-    fleet.answered(DECODER, {"pid": 9, "blocks": 2}, 1.0)
-    made = status(fleet)
+    fleet.answered(DECODER, {"pid": 9, "blocks": 2, "node": "1"}, 1.0)
+    hosts = Hosts()
+    hosts.look([node("here", "1")], 0.0)
+    made = status(fleet, hosts=hosts)
     (table,), (sink,) = made["tables"], made["sinks"]
     assert (table["state"], table["pid"], table["received"], table["pending"]) == ("receiving", 7, 10, 4)
     assert (sink["state"], sink["kind"], sink["records"]) == ("up", "kronos", 9)
     assert (made["decoders"]["running"], made["adopted"]) == (1, 1)
+    assert [decoder["host"] for decoder in made["decoders"]["members"]] == ["here"]
 
 
 def test_a_lane_that_is_parked_is_the_tables_problem() -> None:
@@ -199,3 +204,17 @@ def test_a_standby_is_shown_with_its_table() -> None:
     standby = shown["standby"]
     assert (standby["state"], standby["host"], standby["pid"], standby["aligned"]) == ("ready", "b", 8, True)
     assert (standby["lacked"], standby["healed"], standby["problem"]) == (1, 2, None)
+
+
+def test_the_latest_changes_of_the_pool_are_shown_with_their_reasons() -> None:
+    pool = Pool(CONFIG, {})
+    for size in (2, 3, 4, 1):
+        pool.resize(size, "load", f"reason for {size}", 0.0)
+    out = io.StringIO()
+    made = {**status(started()), "decoders": {**pool.status(), "running": 1, "members": []}}
+    show_status(made, Console(file=out, width=100))
+    shown = out.getvalue()
+    assert "decoders 1 to 4 by load: not known yet" in shown
+    assert "4 -> 1: reason for 1" in shown
+    assert "2 -> 3: reason for 3" in shown
+    assert "1 -> 2" not in shown

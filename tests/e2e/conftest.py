@@ -15,6 +15,7 @@ from cluster.config import PipelineConfig
 from cluster.servers import embedded_server
 from protocols.kinetica.client import KineticaClient
 from protocols.kronos.client import KronosClient
+from tests.cluster.statuses import check_status
 
 #: Seconds within which anything a test waits for has to happen. Generous: the machine may be busy.
 DEADLINE = 60.0
@@ -22,12 +23,6 @@ DEADLINE = 60.0
 local.prepare_environment()  # before a test imports Ray
 
 _numbers = itertools.count(1)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "e2e" in Path(item.path).parts:
-            item.add_marker("e2e")
 
 
 @pytest.fixture(scope="session")
@@ -103,6 +98,7 @@ def start(ray_cluster: None) -> Iterator[Callable[[PipelineConfig], Any]]:
     yield begin
     for name in started:
         if name in control.pipelines():
+            check_status(control.ask(control.find(name), "status"))
             control.stop_pipeline(name, 0.0)
 
 

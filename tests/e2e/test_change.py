@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
-
-import pytest
 
 from cluster import control
 from cluster.config import PipelineConfig
@@ -14,13 +11,6 @@ from protocols.kinetica.client import KineticaClient
 from protocols.kronos.client import KronosClient
 from tests.e2e import traffic
 from tests.e2e.conftest import DEADLINE, wait_until
-
-
-@pytest.fixture
-def dead_url() -> Iterator[str]:
-    with socket.socket() as bound:  # bound and not listening: nobody else gets it, nobody answers
-        bound.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
 
 
 def tables(supervisor: Any) -> dict[str, dict[str, Any]]:

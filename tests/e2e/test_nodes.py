@@ -1,4 +1,7 @@
-"""Two hosts, each a Ray node on this machine: one dies or stops, its tables go on at the other, nothing is doubled."""
+"""Hosts, each a Ray node on this machine: one dies or stops, its tables go on elsewhere, nothing is doubled.
+
+Two have spools; a third comes and goes with decoders.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +17,9 @@ from typing import Any
 import psutil
 import pytest
 import ray
+from ray.autoscaler.v2.sdk import get_cluster_status
 
-from cluster import control
+from cluster import control, verify
 from cluster.config import PipelineConfig
 from cluster.hosts import LABEL
 from cluster.servers import embedded_server
@@ -49,25 +53,30 @@ class TwoHosts:
 
     @property
     def raylet(self) -> int:
-        pid: int = self.b.all_processes["raylet"][0].process.pid
-        return pid
+        return _raylet(self.b)
 
-    def lose(self) -> None:
-        """End host b at once with all its processes, and wait until Ray knows."""
-        processes = [psutil.Process(self.raylet), *psutil.Process(self.raylet).children(recursive=True)]
-        for process in processes:
+    def lose(self, node: Any = None) -> None:
+        """End a host, b if none is given, at once with all its processes, and wait until Ray knows."""
+        node = node or self.b
+        raylet = psutil.Process(_raylet(node))
+        for process in (raylet, *raylet.children(recursive=True)):
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
-        self.cluster.remove_node(self.b, allow_graceful=False)
+        self.cluster.remove_node(node, allow_graceful=False)
 
     def bring_back(self) -> None:
         self.b = self.cluster.add_node(**_node("b"))
 
 
-def _node(host: str) -> dict[str, Any]:
+def _raylet(node: Any) -> int:
+    pid: int = node.all_processes["raylet"][0].process.pid
+    return pid
+
+
+def _node(host: str, spools: bool = True) -> dict[str, Any]:
     return {
         "num_cpus": 4,
-        "labels": {LABEL: host},
+        "labels": {LABEL: host} if spools else {},
         "env_vars": {"HOST_DIRECTORY": host},
         "node_ip_address": "127.0.0.1",
         "include_dashboard": False,
@@ -146,6 +155,8 @@ def test_a_host_dies_and_comes_back(
     supervisor = begin(make_config(unique, list(tables), sinks=sinks, spool=spool))
     homes = _by_host(supervisor)
     assert set(homes) == {"a", "b"}, "new tables are spread over hosts"
+    decoders = control.ask(supervisor, "status")["decoders"]["members"]
+    assert {decoder["host"] for decoder in decoders} == {"a", "b"}, "decoders are too"
     stays, moves = homes["a"]["name"], homes["b"]["name"]
     assert (tmp_path / "b" / unique / moves / "spool.db").exists()
 
@@ -236,6 +247,107 @@ def test_a_host_stops_and_wakes_up(
         print(f"\n{table}: {len(missing)} rows missed, {len(held[0])} spools held")
         # What was in the socket of the old monitor reached its spool, unless its end came first.
         assert not missing or (table == moves and missing == set(range(min(missing), max(missing) + 1)))
+
+
+def test_decoders_on_three_nodes_and_the_loss_of_each_kind_of_node(
+    hosts: TwoHosts,
+    begin: Callable[[PipelineConfig], Any],
+    make_config: Callable[..., PipelineConfig],
+    unique: str,
+    kinetica: KineticaClient,
+    kronos: KronosClient,
+    kronos_url: str,
+    tmp_path: Path,
+) -> None:
+    """A node has room for one decoder beside a monitor; the third, without spools, for two."""
+    tables = [f"{unique}x", f"{unique}y"]
+    for table in tables:
+        traffic.create(kinetica, table)
+    spool = {"path": str(tmp_path / "${HOST_DIRECTORY}"), "min_free": 0}
+    decoders = {"min": 2, "max": 4, "cpus": 2}
+    supervisor = begin(make_config(unique, list(tables), spool=spool, decoders=decoders))
+    streams = [("kronos", table) for table in tables]
+    with traffic.StoreWatch(kronos_url, streams) as watch, traffic.Publisher(kinetica, tables) as publisher:
+
+        def flows(what: str) -> None:
+            goal = dict(publisher.counts)
+            wait_until(lambda: watch.has(goal), what)
+
+        assert control.ask(supervisor, "scale", 4) is None
+        wait_until(lambda: _waiting(supervisor) == 2, "two decoders find no node")
+        wait_until(lambda: _demand(hosts.cluster.address) == 2, "an autoscaler is told so")
+        flows("rows do not wait with them")
+        third = hosts.cluster.add_node(**_node("c", spools=False))
+        placed = wait_until(lambda: _placed(supervisor, 4), "all decoders are up")
+        assert len(placed) == 4
+        assert len(set(placed)) == 3
+        assert placed.count("a") == placed.count("b") == 1
+        flows("rows pass through all")
+
+        hosts.lose(third)
+        wait_until(lambda: _waiting(supervisor) == 2, "its decoders wait for another node")
+        flows("rows stored after the loss of a node of decoders")
+
+        pids = {table["name"]: table["pid"] for table in control.ask(supervisor, "status")["tables"]}
+        old = ray.get(supervisor.pid.remote())
+        os.kill(old, signal.SIGKILL)
+        flows("rows stored while there is no supervisor")
+        status = wait_until(lambda: _adopted(supervisor, old), "the new supervisor knows all actors")
+        assert {table["name"]: table["pid"] for table in status["tables"]} == pids
+        assert (status["decoders"]["wanted"], status["decoders"]["mode"]) == (4, "manual")
+        assert [(step["from"], step["to"]) for step in status["decoders"]["steps"]] == [(2, 4)]
+
+        homes = _by_host(supervisor)
+        stays, moves = homes["a"]["name"], homes["b"]["name"]
+        hosts.lose()
+        wait_until(lambda: _moved(supervisor, moves), f"{moves} received on host a")
+        flows("rows of both tables stored after the loss of a node with a monitor")
+    wait_until(lambda: _nothing_pending(supervisor), "what was received is stored")
+    report = verify.verify(unique)
+    assert report["unexplained"] == 0, report
+    gaps = {table["table"]: table["gaps"] for table in report["tables"]}
+    assert gaps[stays] == []
+    assert [(gap["cause"], gap["state"]) for gap in gaps[moves]] == [("host b is gone", "unhealed")]
+    assert control.stop_pipeline(unique, DEADLINE) == control.Left()
+    hosts.bring_back()
+    for table in tables:
+        stored = traffic.events(kronos, table)
+        numbers = [event["id"] for event in stored]
+        assert numbers == sorted(set(numbers))
+        assert traffic.holes(stored) == []
+        missing = sorted(set(range(publisher.counts[table])) - set(numbers))
+        assert missing == ([] if table == stays else list(range(missing[0], missing[-1] + 1)))
+
+
+def _waiting(supervisor: Any) -> int:
+    """Decoders that wait for CPUs."""
+    members = control.ask(supervisor, "status")["decoders"]["members"]
+    return sum("waiting for 2" in (member["problem"] or "") for member in members)
+
+
+def _demand(address: str) -> int:
+    """Actors of two CPUs for which an autoscaler would add nodes."""
+    demands = get_cluster_status(address).resource_demands.ray_task_actor_demand
+    bundles = [(bundle.bundle, bundle.count) for demand in demands for bundle in demand.bundles_by_count]
+    return sum(count for bundle, count in bundles if bundle.get("CPU") == 2.0)
+
+
+def _placed(supervisor: Any, count: int) -> list[str] | None:
+    """The hosts of the decoders, when so many are up."""
+    decoders = control.ask(supervisor, "status")["decoders"]
+    hosts = [member["host"] for member in decoders["members"] if member["host"]]
+    return hosts if decoders["running"] == len(hosts) == count else None
+
+
+def _adopted(supervisor: Any, old: int) -> dict[str, Any] | None:
+    status: dict[str, Any] = control.ask(supervisor, "status", timeout=DEADLINE)
+    up = [*status["tables"], *status["sinks"], *status["decoders"]["members"]]
+    known = sum(member["pid"] is not None for member in up)
+    return status if status["supervisor_pid"] != old and known == 5 else None
+
+
+def _nothing_pending(supervisor: Any) -> bool:
+    return all(table["pending"] == 0 for table in control.ask(supervisor, "status")["tables"])
 
 
 def _drained(supervisor: Any) -> tuple[list[dict[str, Any]]] | None:

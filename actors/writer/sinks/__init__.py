@@ -11,6 +11,7 @@ from actors.writer.sinks.custom import make_custom
 from actors.writer.sinks.kronos import KronosSink
 from actors.writer.sinks.panoply import PanoplySink
 from actors.writer.sinks.parquet_remote import parquet_sink
+from actors.writer.sinks.python import PythonSink
 from actors.writer.sinks.v3io import v3io_sink
 
 __all__ = ["SINKS", "Payload", "Sink", "make_sink"]
@@ -21,6 +22,7 @@ SINKS: Mapping[str, Callable[..., Sink]] = {
     "kronos": KronosSink,
     "panoply": PanoplySink,
     "parquet": parquet_sink,
+    "python": PythonSink,
     "v3io": v3io_sink,
 }
 

@@ -18,14 +18,20 @@ class NoSuchSink(ValueError):
     """A custom sink's class cannot be used; the message says why and what to do."""
 
 
+def load_named(name: str) -> Any:
+    """What ``module:name`` is. Raises ``ImportError``, ``AttributeError``, or whatever the module raises."""
+    module, _, attribute = name.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in attribute.split("."):
+        found = getattr(found, part)
+    return found
+
+
 def load_sink(name: str) -> type[Sink]:
     """The class ``module:Class``, or that of the entry point `name`. Raises :class:`NoSuchSink`."""
-    module, colon, attribute = name.partition(":")
     try:
-        if colon:
-            found = importlib.import_module(module)
-            for part in attribute.split("."):
-                found = getattr(found, part)
+        if ":" in name:
+            found = load_named(name)
         else:
             points = entry_points(group=GROUP)
             if name not in points.names:

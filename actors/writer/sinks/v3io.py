@@ -11,6 +11,7 @@ from typing import Any
 from actors.writer.sinks.base import Sink
 from actors.writer.sinks.v3io_items import V3ioItems
 from actors.writer.sinks.v3io_objects import V3ioObjects
+from actors.writer.sinks.v3io_place import Place
 from actors.writer.sinks.v3io_streams import V3ioStreams
 from protocols.v3io.client import V3ioClient
 
@@ -41,5 +42,6 @@ def v3io_sink(
     client = V3ioClient(
         url, access_key or None, timeout=timeout, connections=connections, verify=ca_file or True
     )
-    ((form, settings),) = ((form, given) for form, given in forms.items() if given is not None)
-    return _FORMS[form](pipeline, client, container, connections=connections, timeout=timeout, **settings)
+    ((form, settings),) = ((form, dict(given)) for form, given in forms.items() if given is not None)
+    path = settings.pop("path").strip("/")
+    return _FORMS[form](Place(pipeline, client, container, path, connections, timeout), **settings)

@@ -43,8 +43,9 @@ from actors.codec.meaning import TYPE_KEY
 from actors.writer.columns import joined, json_values, listed, quoted, text_array
 from actors.writer.encode import is_list, plain
 from actors.writer.sinks.base import PartlySent, Payload
+from actors.writer.sinks.v3io_place import Place
 from protocols.v3io import wire
-from protocols.v3io.client import V3ioClient, item_path
+from protocols.v3io.client import item_path
 from protocols.v3io.errors import RequestRefused, V3ioError
 
 #: Items per payload.
@@ -72,32 +73,23 @@ class _Item:
 
 
 class V3ioItems:
-    """Puts batches as items; see :func:`~actors.writer.sinks.v3io.v3io_sink` for what is not told here.
+    """Puts batches as items.
 
     Args:
-        path: folder of the tables.
         key: the columns that make the key.
         mode: ``put`` replaces items, ``update`` keeps attributes that are not the row's.
     """
 
     def __init__(
         self,
-        pipeline: str,
-        client: V3ioClient,
-        container: str,
-        path: str,
+        place: Place,
         key: Iterable[str],
         *,
-        connections: int = 8,
-        timeout: float = 30.0,
         mode: str = "put",
     ) -> None:
         # Many items, over few connections.
-        self.timeout = 8 * timeout
-        self._pipeline = pipeline
-        self._client = client
-        self._container = container
-        self._path = path.strip("/")
+        self.timeout = 8 * place.timeout
+        self._place = place
         self._key = list(key)
         self._update = mode == "update"
 
@@ -108,7 +100,7 @@ class V3ioItems:
         reasons: dict[int, str] = {}
         keys = self._keys(batch, reasons)
         names = attribute_names(batch.rows.schema.names)
-        prefix = f'"{ORIGIN}":{{"S":"{self._pipeline}/{batch.id.feed}/{batch.id.epoch}/'
+        prefix = f'"{ORIGIN}":{{"S":"{self._place.pipeline}/{batch.id.feed}/{batch.id.epoch}/'
         attributes = [
             joined(prefix, _numbers(batch.offsets), f'"}},"{TIME}":{{"N":"', _numbers(batch.times), '"}')
         ]
@@ -124,7 +116,7 @@ class V3ioItems:
         head = f'{{"UpdateMode":"{wire.MERGE}","Item":{{' if self._update else '{"Item":{'
         bodies = joined(head, listed(attributes, ","), "}}").cast(pa.large_binary()).to_pylist()
         removals = listed(removed, ";").to_pylist() if removed else [""] * count
-        table = f"{self._path}/{batch.id.feed}"
+        table = f"{self._place.path}/{batch.id.feed}"
         for row, body in enumerate(bodies):
             if len(body) > wire.MAX_ITEM_BYTES:
                 reasons.setdefault(
@@ -166,7 +158,9 @@ class V3ioItems:
         if not payload.records:
             return
         items: list[_Item] = payload.body
-        results = self._client.put_encoded_items(self._container, [(item.path, item.body) for item in items])
+        results = self._place.client.put_encoded_items(
+            self._place.container, [(item.path, item.body) for item in items]
+        )
         rejects: list[Rejected] = []
         again: list[_Item] = []
         wish: float | None = None
@@ -193,13 +187,13 @@ class V3ioItems:
         if not item.remove:
             return None
         try:
-            self._client.update_item(self._container, item.path, item.remove)
+            self._place.client.update_item(self._place.container, item.path, item.remove)
         except V3ioError as error:
             return error
         return None
 
     def close(self) -> None:
-        self._client.close()
+        self._place.client.close()
 
 
 def attribute_names(columns: Iterable[str]) -> list[str]:

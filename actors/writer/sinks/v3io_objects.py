@@ -22,33 +22,24 @@ from actors.batch import Batch
 from actors.writer.encode import encode_batch
 from actors.writer.sinks.base import Payload
 from actors.writer.sinks.parquet import with_origin
-from protocols.v3io.client import V3ioClient
+from actors.writer.sinks.v3io_place import Place
 
 
 class V3ioObjects:
-    """Puts batches as objects; see :func:`~actors.writer.sinks.v3io.v3io_sink` for what is not told here.
+    """Puts batches as objects.
 
     Args:
-        path: folder of the feeds' folders.
         format: ``ndjson``, ``arrow`` or ``parquet``.
     """
 
     def __init__(
         self,
-        pipeline: str,
-        client: V3ioClient,
-        container: str,
-        path: str,
+        place: Place,
         *,
-        connections: int = 8,
-        timeout: float = 30.0,
         format: str = "ndjson",
     ) -> None:
-        self.timeout = timeout
-        self._pipeline = pipeline
-        self._client = client
-        self._container = container
-        self._path = path.strip("/")
+        self.timeout = place.timeout
+        self._place = place
         self._format = format
 
     def payloads(self, batch: Batch) -> Iterator[Payload]:
@@ -56,12 +47,12 @@ class V3ioObjects:
             # Not the block's own numbers: halves of a block that was refused have those in common.
             first, last = int(batch.offsets[0]), int(batch.offsets[-1])
             file = f"{batch.id.epoch:013d}-{first:012d}-{last + 1 - first}.{self._format}"
-            name = f"{self._path}/{batch.id.feed}/{file}"
+            name = f"{self._place.path}/{batch.id.feed}/{file}"
             yield Payload((name, self._encoded(batch)), batch.rows.num_rows)
 
     def _encoded(self, batch: Batch) -> bytes:
         if self._format == "ndjson":
-            return encode_batch(self._pipeline, batch).lines(0, batch.rows.num_rows)
+            return encode_batch(self._place.pipeline, batch).lines(0, batch.rows.num_rows)
         table, file = with_origin(batch), io.BytesIO()
         if self._format == "parquet":
             pq.write_table(table, file, compression="zstd")
@@ -72,7 +63,7 @@ class V3ioObjects:
 
     def send(self, payload: Payload) -> None:
         name, data = payload.body
-        self._client.put_object(self._container, name, data)
+        self._place.client.put_object(self._place.container, name, data)
 
     def close(self) -> None:
-        self._client.close()
+        self._place.client.close()

@@ -32,8 +32,9 @@ from actors.batch import Batch, Rejected
 from actors.writer.columns import buffer_of, joined, packed, quoted
 from actors.writer.encode import encode_batch, plain
 from actors.writer.sinks.base import PartlySent, Payload
+from actors.writer.sinks.v3io_place import Place
 from protocols.v3io import wire
-from protocols.v3io.client import PutResult, V3ioClient
+from protocols.v3io.client import PutResult
 from protocols.v3io.errors import AlreadyExists, NotFound, RequestRefused, TransientError, V3ioError
 
 #: Refusals of one record that will be the same the next time.
@@ -66,10 +67,9 @@ class _Records:
 
 
 class V3ioStreams:
-    """Adds batches to streams; see :func:`~actors.writer.sinks.v3io.v3io_sink` for what is not told here.
+    """Adds batches to streams.
 
     Args:
-        path: folder of the streams.
         shards: of streams that are made; those that exist must have as many.
         retention_hours: of streams that are made.
         key: column whose value is the partition key.
@@ -80,37 +80,28 @@ class V3ioStreams:
 
     def __init__(
         self,
-        pipeline: str,
-        client: V3ioClient,
-        container: str,
-        path: str,
+        place: Place,
         *,
-        connections: int = 8,
-        timeout: float = 30.0,
         shards: int = 8,
         retention_hours: int = 24,
         key: str | None = None,
         shard: str | None = None,
     ) -> None:
         # The stream is made or looked at, and a lane may be several requests.
-        self.timeout = 4 * timeout
-        self._pipeline = pipeline
-        self._client = client
-        self._container = container
-        self._path = path.strip("/")
-        self._connections = connections
+        self.timeout = 4 * place.timeout
+        self._place = place
         self._shards = shards
         self._retention_hours = retention_hours
         self._key = key
         self._shard = shard
         self._known: set[str] = set()
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(connections, thread_name_prefix="v3io")
+        self._threads = ThreadPoolExecutor(place.connections, thread_name_prefix="v3io")
 
     def payloads(self, batch: Batch) -> Iterator[Payload]:
         if not batch.rows.num_rows:
             return
-        events = encode_batch(self._pipeline, batch)
+        events = encode_batch(self._place.pipeline, batch)
         bounds = pa.py_buffer(np.concatenate([np.zeros(1, np.int64), events.ends]))
         whole = pa.Array.from_buffers(
             pa.large_binary(), len(events.ends), [None, bounds, pa.py_buffer(events.data)]
@@ -121,15 +112,15 @@ class V3ioStreams:
         for row in np.flatnonzero(sizes > wire.MAX_RECORD_BYTES).tolist():
             reasons[row] = f"{sizes[row]:,} bytes as JSON, and a record holds {wire.MAX_RECORD_BYTES:,}"
         lines, ends = buffer_of(joined('{"Data":"', data.cast(pa.large_string()), '",', place, "},"))
-        stream = f"{self._path}/{batch.stream}"
+        stream = f"{self._place.path}/{batch.stream}"
         good = np.ones(len(ends), np.bool_)
         good[list(reasons)] = False
         offsets = batch.offsets
-        for start in range(0, len(ends), self._connections * wire.MAX_RECORDS):
-            rows = np.arange(start, min(start + self._connections * wire.MAX_RECORDS, len(ends)))
+        for start in range(0, len(ends), self._place.connections * wire.MAX_RECORDS):
+            rows = np.arange(start, min(start + self._place.connections * wire.MAX_RECORDS, len(ends)))
             rejects = [Rejected(int(offsets[row]), reasons[row], b"") for row in rows[~good[rows]].tolist()]
             rows = rows[good[rows]]
-            beside = min(self._connections, -(-len(rows) // wire.MAX_RECORDS)) or 1
+            beside = min(self._place.connections, -(-len(rows) // wire.MAX_RECORDS)) or 1
             lanes = tuple(rows[lane[rows] % beside == number] for number in range(beside))
             yield Payload(_Records(stream, lines, ends, offsets, lanes), len(rows), tuple(rejects))
 
@@ -205,8 +196,8 @@ class V3ioStreams:
         while parts:
             part = parts.popleft()
             try:
-                results = self._client.put_encoded_records(
-                    self._container, records.stream, records.body(part), len(part)
+                results = self._place.client.put_encoded_records(
+                    self._place.container, records.stream, records.body(part), len(part)
                 )
             except V3ioError as error:
                 if isinstance(error, NotFound):  # somebody deleted it; the next attempt makes it anew
@@ -245,9 +236,11 @@ class V3ioStreams:
             return
         with self._lock:
             try:
-                self._client.create_stream(self._container, stream, self._shards, self._retention_hours)
+                self._place.client.create_stream(
+                    self._place.container, stream, self._shards, self._retention_hours
+                )
             except AlreadyExists:
-                info = self._client.describe_stream(self._container, stream)
+                info = self._place.client.describe_stream(self._place.container, stream)
                 if info.shard_count < self._shards:
                     text = f"the stream {stream} has {info.shard_count} shards and not {self._shards}"
                     raise _TooFewShards(f"{text}; enlarge it, or lower shards") from None
@@ -255,7 +248,7 @@ class V3ioStreams:
 
     def close(self) -> None:
         self._threads.shutdown()
-        self._client.close()
+        self._place.client.close()
 
 
 class _TooFewShards(RequestRefused):

@@ -5,7 +5,6 @@ Its lock is held for dictionary look-ups only, and never while a table's lock is
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import sqlite3
@@ -15,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TextIO
 
 from protocols.kinetica.server.errors import RequestError
 from protocols.kinetica.server.table import Table
@@ -72,7 +70,7 @@ def parse_type(definition: str, properties: Mapping[str, Sequence[str]]) -> Tabl
 class Catalogue:
     """Schemas, types, tables and monitors; tables and schemas survive in `data_dir` if one is given.
 
-    Raises ``OSError`` if another server uses the directory, or a file in it is not a table.
+    The directory is the caller's to lock. Raises ``OSError`` if a file in it is not a table.
     """
 
     def __init__(self, data_dir: Path | None = None) -> None:
@@ -83,7 +81,6 @@ class Catalogue:
         self._schemas = {DEFAULT_SCHEMA}
         self._monitors: dict[str, Monitor] = {}
         if data_dir is not None:
-            self._lock_file = _locked(data_dir)
             try:
                 self._load(data_dir)
             except BaseException:
@@ -108,8 +105,6 @@ class Catalogue:
             with table.lock:
                 table.dropped = True
                 table.close()
-        if self._data_dir is not None:
-            self._lock_file.close()
 
     # Schemas
 
@@ -262,15 +257,3 @@ class Catalogue:
         """All monitors, or those of one table, in the order of their creation."""
         with self._lock:
             return [m for m in self._monitors.values() if table is None or m.table is table]
-
-
-def _locked(data_dir: Path) -> TextIO:
-    """A file in `data_dir`, which is made if need be, locked until it is closed or the process ends."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    lock_file = open(data_dir / "lock", "w")  # noqa: SIM115 - the catalogue closes it
-    try:
-        fcntl.flock(lock_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        lock_file.close()
-        raise OSError(error.errno, f"{data_dir} is in use by another table server") from error
-    return lock_file

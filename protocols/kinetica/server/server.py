@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import errno
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from aiohttp import web
 
+from protocols.http_server import HttpServer
 from protocols.kinetica import wire
 from protocols.kinetica.server.catalogue import Catalogue
 from protocols.kinetica.server.http import Frontend, Handler
@@ -37,12 +35,8 @@ DEFAULT_MAX_GET_RECORDS = 1_000_000
 #: cores.
 THREADS = 32
 
-#: Seconds that starting and stopping may take, and of these, how long stopping waits for replies to be sent.
-LIFECYCLE_TIMEOUT = 30.0
-SHUTDOWN_TIMEOUT = 10.0
 
-
-class TableServer:
+class TableServer(HttpServer):
     """A server that speaks Kinetica's HTTP and table-monitor protocols, over SQLite.
 
     Args:
@@ -69,59 +63,35 @@ class TableServer:
         message_records: int = DEFAULT_MESSAGE_RECORDS,
         max_get_records: int = DEFAULT_MAX_GET_RECORDS,
     ) -> None:
-        self._host, self._port, self._monitor_port = host, port, monitor_port
+        super().__init__("table server", host, port)
+        self._monitor_port = monitor_port
         self._credentials = (user, password)
         self._data_dir = None if data_dir is None else Path(data_dir)
         self._send_hwm, self._message_records = send_hwm, message_records
         self._max_get_records = max_get_records
-        self._running = False
-
-    @property
-    def url(self) -> str:
-        return f"http://{self._host}:{self._port}"
-
-    @property
-    def port(self) -> int:
-        """The HTTP port; of a server that chooses its own, valid once it is started."""
-        return self._port
+        self._catalogue: Catalogue
+        self._publisher: Publisher
+        self._executor: ThreadPoolExecutor
 
     @property
     def monitor_port(self) -> int:
         """The ZeroMQ port; of a server that chooses its own, valid once it is started."""
         return self._monitor_port
 
-    def start(self) -> None:
-        """Start serving; returns when both ports listen.
-
-        Raises ``OSError`` with one line that names the port or directory which cannot be had.
-        """
-        if self._running:
-            raise RuntimeError("the table server is running already")
+    def _open(self, resources: ExitStack) -> None:
+        if self._data_dir is not None:
+            self._lock(self._data_dir, resources)
         self._catalogue = Catalogue(self._data_dir)
+        resources.callback(self._catalogue.close)
         self._publisher = Publisher(send_hwm=self._send_hwm, max_frames=self._message_records)
-        self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="kinetica-request")
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="kinetica-http", daemon=True)
-        self._thread.start()
-        self._runner: web.AppRunner | None = None
-        self._running = True
-        try:
-            self._monitor_port = self._publisher.bind(self._host, self._monitor_port)
-            self._port = self._await(self._listen())
-        except BaseException:
-            self.stop()
-            raise
+        resources.callback(self._publisher.close)
+        self._monitor_port = self._publisher.bind(self._host, self._monitor_port)
+        self._executor = resources.enter_context(
+            ThreadPoolExecutor(THREADS, thread_name_prefix="kinetica-request")
+        )
 
-    async def _listen(self) -> int:
-        frontend = Frontend(self._routes(), self._executor, *self._credentials)
-        self._runner = web.AppRunner(frontend.app, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port).start()
-        except OSError as error:
-            reason = "is in use" if error.errno == errno.EADDRINUSE else f"cannot be bound: {error.strerror}"
-            raise OSError(error.errno, f"port {self._port} on {self._host} {reason}") from error
-        return int(self._runner.addresses[0][1])
+    async def _serve(self, running: AsyncExitStack) -> web.Application:
+        return Frontend(self._routes(), self._executor, *self._credentials).app
 
     def _routes(self) -> dict[str, Handler]:
         system = System(self._monitor_port)
@@ -141,32 +111,6 @@ class TableServer:
                 if hasattr(group, name):
                     routes[path] = _without_host(getattr(group, name))
         return routes
-
-    def _await(self, coroutine: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(LIFECYCLE_TIMEOUT)
-
-    def stop(self) -> None:
-        """Stop serving, after the requests at hand; harmless if it is not running."""
-        if not self._running:
-            return
-        self._running = False
-        if self._runner is not None:
-            self._await(self._runner.cleanup())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(LIFECYCLE_TIMEOUT)
-        self._loop.close()
-        self._executor.shutdown()
-        self._publisher.close()
-        self._catalogue.close()
-
-    def __enter__(self) -> TableServer:
-        self.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.stop()
 
 
 def _without_host(method: Callable[[dict[str, Any]], dict[str, Any]]) -> Handler:

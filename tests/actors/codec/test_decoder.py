@@ -42,7 +42,6 @@ def test_rows_rejects_and_counts() -> None:
     assert reject.reason
     stats = decoder.stats
     assert (stats.blocks, stats.records, stats.rejects) == (1, 3, 1)
-    assert stats.busy_seconds > 0
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,6 @@ import pickle
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +35,7 @@ from protocols.kinetica.errors import (
     UnexpectedReply,
 )
 from protocols.kinetica.types import TableType
+from tests.certificates import self_signed
 
 TYPE = TableType.parse(
     '{"type":"record","name":"type_name","fields":[{"name":"id","type":"int"},{"name":"d","type":["string","null"]}]}',
@@ -171,13 +171,6 @@ def server(make_server: Callable[[], Server]) -> Server:
 def client(server: Server) -> Iterator[KineticaClient]:
     with KineticaClient(server.url, timeout=5) as made:
         yield made
-
-
-@pytest.fixture
-def dead_url() -> Iterator[str]:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))  # bound but not listening: connections are refused
-        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
 
 
 # ---- calls
@@ -468,13 +461,7 @@ def test_urls_are_completed() -> None:
 
 
 def test_tls_is_verified(make_server: Callable[[], Server], tmp_path: Path) -> None:
-    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-         "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1"],
-        check=True, capture_output=True, timeout=20,
-    )  # fmt: skip
+    certificate, key = self_signed(tmp_path)
     server = make_server()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)

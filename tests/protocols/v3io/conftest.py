@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import v3io.aio.dataplane
 import v3io.dataplane
 
+import tablecast.v3io
 from protocols.v3io.server import V3ioServer
 
 KEY = "access-key"
@@ -24,8 +27,14 @@ def server() -> Iterator[V3ioServer]:
         yield running
 
 
+@pytest.fixture(params=[v3io, tablecast.v3io], ids=["official", "tablecast"])
+def package(request: pytest.FixtureRequest) -> Any:
+    """The official package, then ours, which has its names."""
+    return request.param
+
+
 @pytest.fixture
-def official(server: V3ioServer) -> Iterator[v3io.dataplane.Client]:
-    client = v3io.dataplane.Client(logger=QuietLogger(), endpoint=server.url, access_key=KEY)
-    yield client
-    client.close()
+def client(server: V3ioServer, package: Any) -> Iterator[Any]:
+    running = package.dataplane.Client(logger=QuietLogger(), endpoint=server.url, access_key=KEY)
+    yield running
+    running.close()

@@ -1,0 +1,8 @@
+"""``v3io.aio.dataplane`` of the official package."""
+
+from __future__ import annotations
+
+from protocols.v3io.official.aio import Client
+from protocols.v3io.official.response import RaiseForStatus
+
+__all__ = ["Client", "RaiseForStatus"]
