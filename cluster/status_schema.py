@@ -139,8 +139,8 @@ class Standby(Part):
 class Actor(Part):
     name: str = Field(description="The table, number of the decoder, or sink.")
     state: str = Field(
-        description="`up`, or of a table `receiving`, `done`, `paused`, `frozen`, `dropped`, `aborted`, …; else `starting`, "
-        "`waiting` (for resources or its host), `silent`, `down` or `parked`."
+        description="`up`, or of a table `receiving`, `done`, `paused`, `frozen`, `dropped`, `aborted`, …; else "
+        "`starting`, `waiting` (for resources or its host), `silent`, `down` or `parked`."
     )
     pid: int | None
     problem: str | None = Field(description="What a person should know, in one line.")
