@@ -14,6 +14,7 @@ from cluster.difference import difference
 from cluster.plan import monitor_specs
 from cluster.show import show_status
 from cluster.verify import summary
+from tests.cluster import statuses
 
 SECRET = "correct-horse-battery"
 
@@ -83,43 +84,25 @@ def test_what_contradicts() -> None:
     ]
 
 
-def _table(**changes: Any) -> dict[str, Any]:
-    return {
-        **{"name": "issues", "state": "receiving", "records_per_second": 1.0, "received": 5, "pending": 0},
-        **{
-            "dead_letters": 0,
-            "lost": 0,
-            "restarts": 0,
-            "resident_bytes": 0,
-            "problem": None,
-            "standby": None,
-        },
-        **{"progress": None, "lanes": [], **changes},
-    }
-
-
-def _shown(*tables: dict[str, Any]) -> str:
+def _shown(**told: Any) -> str:
+    status = statuses.pipeline(tables=[statuses.table("issues", progress=told)])
+    status["decoders"] |= {"mode": "fixed", "min": 1, "max": 1, "verdict": "", "steps": []}
     out = io.StringIO()
-    status = {
-        **{"pipeline": "p", "state": "running", "restarts": 0, "tables": list(tables), "sinks": []},
-        **{"decoders": {"running": 1, "wanted": 1, "members": []}, "spools": [], "alerts": []},
-    }
     show_status(status, Console(file=out, width=100))
     return out.getvalue()
 
 
 def test_status_draws_how_far_a_table_is_read() -> None:
-    half = _table(progress={"loaded": 50, "total": 200, "msg": "50 of them"})
-    assert "issues: [#####...............] 25%, 50 of 200  50 of them" in _shown(half)
-    assert "issues: 7" in _shown(_table(progress={"loaded": 7, "total": None, "msg": ""}))
-    assert "issues: waiting" in _shown(_table(progress={"loaded": None, "total": None, "msg": "waiting"}))
+    assert "issues: [#####...............] 25%, 50 of 200  half" in _shown(loaded=50, total=200, msg="half")
+    assert "issues: 7" in _shown(loaded=7, total=None, msg="")
+    assert "issues: waiting" in _shown(loaded=None, total=None, msg="waiting")
 
 
 def test_a_pipeline_is_over_when_all_tables_are_read_and_delivered() -> None:
-    done = _table(state="done")
+    done, waiting = statuses.table("a", "done"), statuses.table("b", "done", pending=1)
     assert all_read({"tables": [done]})
-    assert not all_read({"tables": [done, _table(state="done", pending=1)]})
-    assert not all_read({"tables": [done, _table()]})
+    assert not all_read({"tables": [done, waiting]})
+    assert not all_read({"tables": [done, statuses.table("c")]})
 
 
 def test_verify_does_not_wait_for_audits_of_what_is_read() -> None:
