@@ -1,7 +1,7 @@
 """A data source as a table, killed half-way, goes on where it was: `.venv/bin/python examples/datasource_resume.py`.
 
-The data source is `issues_source.py` beside this file. Its monitor's process is ended with SIGKILL; the supervisor
-brings it back, and the source gets the state of the rows that are stored.
+This module is the data source too: it reads the pages of a made-up service. Its monitor's process is ended with SIGKILL;
+the supervisor brings it back, and the source gets the state of the rows that are stored.
 """
 
 from __future__ import annotations
@@ -14,12 +14,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import control
-from cluster.cli_start import all_read
-from cluster.config import PipelineConfig
-from protocols.kronos.server import EventStore
-from tablecast import KronosClient
-from tablecast.kronos import MAX_TIME
+from tablecast.panoply import DataSource, PanoplyException
+
+CONFIG = {
+    "title": "Issues",
+    "params": [
+        {"name": "user", "title": "User", "help": "Whose issues to read"},
+        {"name": "token", "title": "Token", "help": "From the settings of the service"},
+    ],
+}
+
+ISSUES = 3000
+
+
+class Stream(DataSource):
+    """Reads issues page by page."""
+
+    def __init__(self, source: dict[str, Any], options: dict[str, Any]) -> None:
+        super().__init__(source, options)
+        if not source["token"]:
+            raise PanoplyException("the service wants a token", retryable=False)
+        self._next = source.get("state", {}).get("next", 0)
+        self.log("reading from", self._next, "on")
+
+    def read(self, batch_size: int | None = None) -> list[dict[str, Any]] | None:
+        if self._next >= ISSUES:
+            return None
+        time.sleep(0.02)  # the service takes its time
+        page = range(self._next, min(self._next + (batch_size or 100), ISSUES))
+        self._next = page.stop
+        # Once the rows that name this state are stored, a new start goes on behind them.
+        self.state(f"page to {page.stop}", {"next": page.stop})
+        self.progress(page.stop, ISSUES, f"{page.stop:,} issues read")
+        return [
+            {
+                "number": n,
+                "author": self.source["user"],
+                "open": n % 3 == 0,
+                "__state": f"page to {page.stop}",
+            }
+            for n in page
+        ]
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
@@ -31,7 +66,14 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 
 def main() -> None:
-    # So that the monitor's process finds the module; on a cluster: install it, or `tablecast submit --module`.
+    from cluster import control
+    from cluster.cli_start import all_read
+    from cluster.config import PipelineConfig
+    from protocols.kronos.server import EventStore
+    from tablecast import KronosClient
+    from tablecast.kronos import MAX_TIME
+
+    # So that the monitor's process finds this module; on a cluster: install it, or `tablecast submit --module`.
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
     with (
@@ -39,7 +81,7 @@ def main() -> None:
         EventStore(data_dir=Path(folder) / "events", port=0) as store,
         KronosClient(store.url) as client,
     ):
-        source = {"module": "issues_source", "params": {"user": "me", "token": "a-secret"}, "batch": 50}
+        source = {"module": "datasource_resume", "params": {"user": "me", "token": "a-secret"}, "batch": 50}
         config = PipelineConfig.model_validate(
             {
                 "pipeline": "example",

@@ -36,7 +36,7 @@ SLICE = 0.25
 CLOSE_TIMEOUT = 3.0
 
 #: Seconds between attempts to open a source that failed: at first, and at most.
-REOPEN_FIRST, REOPEN_MOST = 1.0, 300.0
+REOPEN_FIRST, REOPEN_MOST = 1.0, 60.0
 
 #: Names under which the spool keeps the state, the kinds of columns, and whether all was read.
 STATE, KINDS, DONE = "state", "kinds", "done"
@@ -92,6 +92,8 @@ class Reader:
         self.received = 0
         self.last_received: float | None = None
         self.reconnects = 0
+        with contextlib.suppress(OSError):
+            spool.directory.chmod(0o700)  # what the source keeps there may hold credentials
         self._settings = settings
         self._source = source
         self._spool = spool

@@ -250,6 +250,7 @@ def test_events_are_kept_shown_and_masked(
     wait_for(lambda: life.source.progress)
     assert life.source.progress == {"loaded": 3, "total": 10, "msg": "with ***"}
     wait_for(lambda: life.gaps.kept("changes"))
+    assert life.spool.directory.stat().st_mode & 0o077 == 0
     go.set()
     wait_for(lambda: life.reader.state == "done")
     life.stop(ending=True)
