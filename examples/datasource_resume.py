@@ -1,7 +1,7 @@
 """A data source as a table, killed half-way, goes on where it was: `.venv/bin/python examples/datasource_resume.py`.
 
-This module is the data source too: it reads the pages of a made-up service. Its monitor's process is ended with SIGKILL;
-the supervisor brings it back, and the source gets the state of the rows that are stored.
+This module is the data source too: it reads the pages of a made-up service. Its monitor's process is ended with
+SIGKILL; the supervisor brings it back, and the source gets the state of the rows that are stored.
 """
 
 from __future__ import annotations
