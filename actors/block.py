@@ -13,6 +13,10 @@ from typing import NamedTuple
 TICKS_PER_SECOND = 10_000_000
 
 
+#: The formats whose payload is a list of frames, one per record.
+LISTED = ("avro", "json")
+
+
 class BlockId(NamedTuple):
     """Identity of a block: its feed, and the epoch and offset of its first record. Sorts in feed order."""
 
@@ -32,8 +36,10 @@ class Block:
         count: number of records, at least 1.
         time: receive time of the first record in ticks of 100 ns since 1970; record ``i`` has ``time + i``. Times
             strictly increase over the records of a feed.
-        format: what the payload is; ``avro`` is the msgpack list of the frames, one bare Avro record each.
-        schema: JSON text of ``{"definition": ..., "properties": ...}``, as the source described the records.
+        format: what the payload is: the msgpack list of the frames, of which each is one bare Avro record (``avro``) or
+            the text of one JSON object (``json``, see ``codec/rows.py``).
+        schema: JSON text; of ``avro`` blocks ``{"definition": ..., "properties": ...}``, as the source described the
+            records, of ``json`` blocks ``{"columns": ...}``, see ``row_types.py``, or ``{}``.
         payload: the records.
     """
 

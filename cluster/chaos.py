@@ -130,7 +130,7 @@ def drain(name: str, timeout: float = DRAIN_TIMEOUT) -> bool:
         tables = control.ask(supervisor, "status")["tables"]
         accounts = [account for table in tables for account in table["accounts"]]
         # What a monitor says is up to half a second old, but its gap is there before it receives again.
-        well = all(table["state"] == "receiving" for table in tables) and not any(
+        well = all(table["state"] in ("receiving", "done") for table in tables) and not any(
             table["gaps"]["counts"].get(state) for table in tables for state in ("open", "healing")
         )
         if well and goals is None:

@@ -13,6 +13,7 @@ from actors.monitor.disk import network_file_system
 from actors.monitor.keys import NotIncreasing, check_column
 from actors.writer.sinks.custom import check_options
 from actors.writer.sinks.python import make_calls
+from cluster.check_datasource import probe_read_tables
 from cluster.config import KronosSink, PanoplySink, PipelineConfig, Transform
 from cluster.config_v3io import V3ioSink
 from cluster.errors import NotReachable
@@ -37,7 +38,8 @@ def probe(config: PipelineConfig) -> list[str]:
     """
     found: list[str] = []
     problems: list[str] = []
-    for finding, problem in (*_probe_spool(config), *_probe_source(config), *_probe_sinks(config)):
+    parts = (_probe_spool, _probe_source, probe_read_tables, _probe_sinks)
+    for finding, problem in (each for part in parts for each in part(config)):
         if problem:
             problems.append(problem)
         else:
@@ -69,6 +71,8 @@ def _probe_spool(config: PipelineConfig) -> Iterator[tuple[str, str]]:
 
 
 def _probe_source(config: PipelineConfig) -> Iterator[tuple[str, str]]:
+    if config.source is None:
+        return
     with KineticaClient(**source_arguments(config)) as client:
         try:
             version = client.version
@@ -79,6 +83,8 @@ def _probe_source(config: PipelineConfig) -> Iterator[tuple[str, str]]:
             return
         yield f"source: Kinetica {version} at {client.url}", ""
         for table in config.tables:
+            if table.datasource is not None or table.stream is not None:
+                continue
             try:
                 info = client.show_table(table.name)
             except TableNotFound:

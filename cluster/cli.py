@@ -9,6 +9,7 @@ import logging
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from cluster.cli_options import ADDRESS as _ADDRESS
 from cluster.cli_pause import pause, resume
 from cluster.cli_rewind import rewind
 from cluster.cli_scale import scale
-from cluster.cli_start import ask_endpoints, count, start, summary
+from cluster.cli_start import all_read, ask_endpoints, count, start, summary
 from cluster.cli_status import status
 from cluster.cli_story import story
 from cluster.cli_submit import job, submit
@@ -35,8 +36,9 @@ from cluster.job import refuse_passing_folders
 if TYPE_CHECKING:
     from cluster.control import Left
 
-#: Seconds allowed to a pipeline to drain.
+#: Seconds allowed to a pipeline to drain, and between two lines about one that runs.
 DRAIN_TIMEOUT = 60.0
+TELL_INTERVAL = 5.0
 
 _FILE = click.argument("file", type=click.Path(path_type=Path))
 
@@ -79,7 +81,7 @@ def check(file: Path, offline: bool) -> None:
 @_FILE
 @_ADDRESS
 def run(file: Path, address: str | None) -> None:
-    """Run a pipeline in the foreground until Ctrl-C, which drains it."""
+    """Run a pipeline in the foreground until Ctrl-C, which drains it, or until all its tables are read."""
     from cluster import control
 
     config = load(file)
@@ -88,8 +90,16 @@ def run(file: Path, address: str | None) -> None:
     address = control.connect(address, own=True)
     supervisor = start(config)
     click.echo("running; Ctrl-C drains and ends it")
-    while not stop.wait(5.0):
-        click.echo(summary(control.ask(supervisor, "status")))
+    told = time.monotonic()
+    while not stop.wait(0.5):
+        status = control.ask(supervisor, "status")
+        over = all_read(status)
+        if over or time.monotonic() >= told + TELL_INTERVAL:
+            click.echo(summary(status))
+            told = time.monotonic()
+        if over:
+            click.echo("all tables are read to their end")
+            break
     click.echo("draining")
     _stopped(config.pipeline, control.stop_pipeline(config.pipeline, DRAIN_TIMEOUT))
 

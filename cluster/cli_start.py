@@ -66,3 +66,8 @@ def summary(status: dict[str, Any]) -> str:
     pending = sum(table["pending"] for table in status["tables"])
     stored = sum(sink["records"] for sink in status["sinks"])
     return f"{rate:,.0f} records/s received, {stored:,} delivered, {pending:,} pending, {status['restarts']} restarts"
+
+
+def all_read(status: dict[str, Any]) -> bool:
+    """Whether every table is read to its end and delivered: then nothing will ever happen again."""
+    return all(table["state"] == "done" and not table["pending"] for table in status["tables"])

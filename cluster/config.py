@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, model_validator
 
 from actors.names import FEED_SUFFIXES
+from cluster.config_datasource import DataSourceTable, StreamTable, is_read, table_contradictions
 from cluster.config_decoders import Decoders, decoders_contradictions
 from cluster.config_errors import describe, hint
 from cluster.config_python import PythonSink, python_contradictions
@@ -122,6 +123,12 @@ class Table(Section):
 
     name: Name = Field(
         description="The table, with its schema if it has one; names its feeds and streams too."
+    )
+    datasource: DataSourceTable | None = Field(
+        default=None, description="Its rows are read by a data source of your own, see docs/datasources.md."
+    )
+    stream: StreamTable | None = Field(
+        default=None, description="Its rows are the records of a stream, see docs/datasources.md."
     )
     events: Events = Field(default=("insert", "update", "delete"), description="Which changes to follow.")
     sinks: Names | None = Field(default=None, description="Sinks that receive this table; absent, all.")
@@ -329,7 +336,10 @@ class PipelineConfig(Section):
     """A whole pipeline file."""
 
     pipeline: Name = Field(description="Name of the pipeline on the cluster; begins every record's origin.")
-    source: Source = Field(description="Where changes come from.")
+    source: Source | None = Field(
+        default=None,
+        description="Where changes come from; required unless all tables have a `datasource` or `stream`.",
+    )
     tables: Annotated[tuple[Table, ...], NotEmpty] = Field(description="The tables to follow.")
     sinks: Annotated[dict[Name, Sink], NotEmpty] = Field(
         description="Where events go: a name of your choice for each."
@@ -376,6 +386,8 @@ def _plain(value: object) -> str:
 def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
     """What no single value shows to be wrong, in values that may be faulty themselves."""
     sinks = _at(data, "sinks")
+    if isinstance(data, dict) and data.get("source") is None and not _all_read(data):
+        yield ("source",), "required key is missing; add it"
     names: dict[str, int] = {}
     for index, table in enumerate(_items(data, "tables")):
         name = _at(table, "name")
@@ -400,6 +412,7 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
                 ("tables", index, "start"),
                 "a snapshot is read by increasing_column, which is missing; name one, or start now",
             )
+        yield from table_contradictions(("tables", index), table, _DEFAULTS)
     yield from _sink_contradictions(sinks)
     for name, sink in sinks.items() if isinstance(sinks, dict) else ():
         yield from python_contradictions(data, name, _at(sink, "python"))
@@ -415,6 +428,16 @@ def contradictions(data: Any) -> Iterator[tuple[KeyPath, str]]:
             ("tuning", "window_bytes"),
             f"less than tuning.block.bytes ({block}); raise it",
         )
+
+
+#: The defaults of a table's keys, as :meth:`PipelineConfig.dump` and the file's reader have them.
+_DEFAULTS = {name: field.default for name, field in Table.model_fields.items()}
+
+
+def _all_read(data: Any) -> bool:
+    """Whether there are tables, and none is a database's."""
+    tables = _items(data, "tables")
+    return bool(tables) and all(map(is_read, tables))
 
 
 def _sink_contradictions(sinks: Any) -> Iterator[tuple[KeyPath, str]]:

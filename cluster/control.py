@@ -144,7 +144,7 @@ def start_pipeline(config: PipelineConfig) -> Any:
 def wait_ready(
     supervisor: Any, timeout: float, progress: Callable[[dict[str, Any]], None] | None = None
 ) -> bool:
-    """Wait until every table is receiving and every decoder and writer is up. Returns whether it came to that."""
+    """Wait until every table is receiving, or done, and the rest is up. Returns whether it came to that."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         asked = time.monotonic()

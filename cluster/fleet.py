@@ -159,7 +159,11 @@ class Fleet:
         member.waiting = None
         member.answer = answer
         # A monitor is back only when it receives again, a standby when it is ready; others when they answer.
-        if member.down_since is not None and answer.get("state", "receiving") in ("receiving", "ready"):
+        if member.down_since is not None and answer.get("state", "receiving") in (
+            "receiving",
+            "ready",
+            "done",
+        ):
             member.recovery = [*member.recovery, now - member.down_since][-_RECOVERIES:]
             member.down_since = None
 

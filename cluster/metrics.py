@@ -137,8 +137,8 @@ _GROUPS = (
         (
             (
                 "tablecast_receiving",
-                "1 while the table's monitor receives, else 0.",
-                lambda t: t["state"] == "receiving",
+                "1 while the table's monitor receives, or has read all that there is, else 0.",
+                lambda t: t["state"] in ("receiving", "done"),
             ),
             (
                 "tablecast_records_received_total",

@@ -138,7 +138,9 @@ def _wants_frames(sink: Sink) -> bool:
 
 
 def source_arguments(config: PipelineConfig) -> dict[str, Any]:
-    """Keyword arguments for :class:`protocols.kinetica.client.KineticaClient`."""
+    """Keyword arguments for :class:`protocols.kinetica.client.KineticaClient`; none if the file names no server."""
+    if config.source is None:
+        return {}
     source = config.source.kinetica
     return {
         "urls": list(source.url),
@@ -150,15 +152,30 @@ def source_arguments(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
+def table_source(config: PipelineConfig, table: Table) -> tuple[str, dict[str, Any]]:
+    """The kind of a table's source, and what it is made from; see ``actors/monitor/sources.py``."""
+    if table.datasource is not None:
+        return "datasource", table.datasource.model_dump()
+    if table.stream is not None:
+        stream = table.stream.v3io
+        return "v3io_stream", {
+            **stream.model_dump(),
+            "access_key": stream.access_key.get_secret_value(),
+            "ca_file": str(stream.ca_file) if stream.ca_file else None,
+        }
+    return "kinetica", source_arguments(config)
+
+
 def _monitor(config: PipelineConfig, table: Table, home: str) -> MonitorSettings:
     block = config.tuning.block
+    kind, source = table_source(config, table)
     return MonitorSettings(
         pipeline=config.pipeline,
         table=table.name,
         events=table.events,
         sinks=config.sinks_of(table),
-        source=source_arguments(config),
-        monitor_port=config.source.kinetica.monitor_port,
+        source=source,
+        monitor_port=config.source.kinetica.monitor_port if config.source else None,
         spool=str(config.spool.path / config.pipeline / home),
         max_bytes=config.spool.max_bytes,
         min_free=config.spool.min_free,
@@ -175,6 +192,7 @@ def _monitor(config: PipelineConfig, table: Table, home: str) -> MonitorSettings
         standby=table.standby,
         start=table.start,
         audit=config.tuning.audit_seconds,
+        kind=kind,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 #: An aborted table receives, though it does not deliver; a person has to look at that.
-_RECEIVING = ("receiving", "aborted")
+_RECEIVING = ("receiving", "done", "aborted")
 
 
 def lacking(status: dict[str, Any]) -> list[str]:

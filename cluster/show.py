@@ -15,10 +15,13 @@ from rich.text import Text
 _STEPS_SHOWN = 3
 
 #: States in which all is well.
-GOOD = {"receiving", "up", "running"}
+GOOD = {"receiving", "done", "up", "running"}
 
 #: Columns of a terminal from which on there is room for the memory of monitors.
 _WIDE = 100
+
+#: Characters of a bar that shows how far a table is read.
+_BAR = 20
 
 
 def show_status(status: dict[str, Any], console: Console) -> None:
@@ -34,6 +37,10 @@ def show_status(status: dict[str, Any], console: Console) -> None:
     for table in status["tables"]:
         tables.add_row(*table_row(table, console.width))
     console.print(tables)
+    for table in status["tables"]:
+        if table.get("progress"):
+            line = f"{table['name']}: {progress(table['progress'])}"
+            console.print(line, markup=False, highlight=False)
     sinks = sinks_table()
     for sink in status["sinks"]:
         sinks.add_row(*sink_row(sink))
@@ -131,6 +138,18 @@ def problems(status: dict[str, Any]) -> list[str]:
 def name_text(name: str) -> Text:
     """A name that gives way, on its line, where there is no room for all columns."""
     return Text(name, no_wrap=True, overflow="ellipsis")
+
+
+def progress(told: dict[str, Any]) -> str:
+    """How far a table is read: a bar where that is known, and what its source says."""
+    loaded, total, parts = told["loaded"], told["total"], []
+    if loaded is not None and total:
+        part = min(max(loaded / total, 0.0), 1.0)
+        done = round(part * _BAR)
+        parts.append(f"[{'#' * done}{'.' * (_BAR - done)}] {part:.0%}, {loaded:,} of {total:,}")
+    elif loaded is not None:
+        parts.append(f"{loaded:,}")
+    return "  ".join([*parts, *([told["msg"]] if told["msg"] else [])])
 
 
 def _pool(decoders: dict[str, Any]) -> str:

@@ -211,11 +211,11 @@ def _table(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, 
     problems = [f"{lane['sink']}: {lane['problem']}" for lane in lanes if lane["problem"]]
     if problems and not status["problem"]:
         status["problem"] = "; ".join(problems)
-    if status["state"] == "receiving" and any(lane.get("state") == "parked" for lane in lanes):
+    if status["state"] in ("receiving", "done") and any(lane.get("state") == "parked" for lane in lanes):
         status["state"] = "parked"
         status["problem"] = f"{status['problem']}; mend that and `tablecast resume`"
     aborted = _aborted(member)
-    if aborted is not None and status["state"] in ("receiving", "parked"):
+    if aborted is not None and status["state"] in ("receiving", "done", "parked"):
         status["state"] = "aborted"
         status["problem"] = (
             f"{aborted['origin']} did not decode: {aborted['reason']}; mend that and `tablecast resume`,"
@@ -227,6 +227,7 @@ def _table(member: Member, fleet: Fleet, rates: Rates, now: float) -> dict[str, 
         "epoch": answer.get("epoch"),
         "received": answer.get("received", 0),
         "last_received": answer.get("last_received"),
+        "progress": answer.get("progress"),
         "reconnects": answer.get("reconnects", 0),
         "pending": max((lane["pending_records"] for lane in lanes), default=0),
         "lag_seconds": _lag(member, now),

@@ -139,14 +139,22 @@ class Standby(Part):
 class Actor(Part):
     name: str = Field(description="The table, number of the decoder, or sink.")
     state: str = Field(
-        description="`up`, or of a table `receiving`, `paused`, `frozen`, `dropped`, `aborted`, …; else `starting`, "
-        "`waiting` (for resources or its host), `silent`, `down` or `parked`."
+        description="`up`, or of a table `receiving`, `done`, `paused`, `frozen`, `dropped`, `aborted`, …; else "
+        "`starting`, `waiting` (for resources or its host), `silent`, `down` or `parked`."
     )
     pid: int | None
     problem: str | None = Field(description="What a person should know, in one line.")
     restarts: Count
     recovery_seconds: list[float] = Field(description="How long each of the last 20 restarts took.")
     records_per_second: Number
+
+
+class Progress(Part):
+    """How far a table is read that is read; null where that is not known."""
+
+    loaded: float | None
+    total: float | None
+    msg: str
 
 
 class Table(Actor):
@@ -158,6 +166,7 @@ class Table(Actor):
     epoch: int | None = Field(description="When the subscription opened, in milliseconds since 1970.")
     received: Count = Field(description="Records since the monitor started.")
     last_received: Time | None
+    progress: Progress | None = Field(None, description="What a data source or a stream tells of it.")
     reconnects: Count
     pending: Count = Field(description="Records that the sink that is furthest behind does not have.")
     lag_seconds: Number = Field(description="Age of the oldest record that some sink does not have; 0: none.")

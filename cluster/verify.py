@@ -50,7 +50,7 @@ def verify(name: str, repair: bool = False) -> dict[str, Any]:
         "unfinished": [
             report["table"]
             for report in reports
-            if repair and (report["source"]["audited"] == before[report["table"]] or _healing(report))
+            if repair and (_unaudited(report, before[report["table"]]) or _healing(report))
         ],
         "tables": reports,
     }
@@ -59,6 +59,11 @@ def verify(name: str, repair: bool = False) -> dict[str, Any]:
 def _count(name: str, table: str) -> dict[str, Any]:
     counted: dict[str, Any] = control.ask_monitor(name, table, "conservation", timeout=COUNT_TIMEOUT)
     return counted
+
+
+def _unaudited(report: dict[str, Any], before: float | None) -> bool:
+    source = report["source"]
+    return bool(source.get("audits", True) and source["audited"] == before)
 
 
 def _healing(report: dict[str, Any]) -> bool:
@@ -128,7 +133,11 @@ def summary(report: dict[str, Any]) -> str:
     parts.append(f"{report['unexplained']:,} UNEXPLAINED" if report["unexplained"] else "nothing unexplained")
     if unknown := sum(gap["missing"] is None for table in report["tables"] for gap in table["gaps"]):
         parts.append(f"{unknown} gaps of unknown size")
-    if never := [table["table"] for table in report["tables"] if table["source"]["audited"] is None]:
+    if never := [
+        table["table"]
+        for table in report["tables"]
+        if table["source"]["audited"] is None and table["source"].get("audits", True)
+    ]:
         parts.append(f"not audited yet: {', '.join(never)}")
     if report["unfinished"]:
         parts.append(f"NOT FINISHED repairing {', '.join(report['unfinished'])}: try again")
@@ -136,6 +145,8 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def _source(source: dict[str, Any]) -> str:
+    if not source.get("audits", True):
+        return f"{source['inserted']:,} read"
     if source["expected"] is None:
         return f"{source['inserted']:,} inserted; whether the table has more cannot be told"
     counted = (

@@ -16,8 +16,10 @@ import pyarrow as pa
 from actors.batch import Batch, Rejected
 from actors.block import Block
 from actors.codec.codec import Codec, Decoded
+from actors.codec.rows import decode_rows
 from actors.codec.transform import Transform
 from actors.errors import DecodeAborted, DecodeFailed
+from actors.row_types import kinds_in
 from protocols.kinetica.types import TableType
 
 #: Compiled codecs kept per decoder; each is a few kilobytes.
@@ -51,8 +53,12 @@ def _decode_avro(block: Block) -> Decoded:
 
 
 def _decode_json(block: Block) -> Decoded:
-    """A payload that is a msgpack list of JSON objects; a column for every key that any of them has."""
-    rows = [orjson.loads(text) for text in msgpack.unpackb(block.payload)]
+    """A payload that is a msgpack list of JSON objects: rows of the schema's columns, or if it names none, a column
+    for every key that any of them has."""
+    texts = msgpack.unpackb(block.payload)
+    if (kinds := kinds_in(block.schema)) is not None:
+        return decode_rows(texts, kinds)
+    rows = [orjson.loads(text) for text in texts]
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row.get(name) for row in rows] for name in names}
     return Decoded(pa.RecordBatch.from_pydict(columns), None, ())

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from actors.batch import Batch, Rejected
-from actors.block import Block
+from actors.block import LISTED, Block
 from actors.codec.decoder import Decoder
 from actors.errors import DecodeFailed
 
@@ -84,7 +84,7 @@ def _rejected(block: Block, why: str) -> Batch:
 def _frames(block: Block) -> list[bytes]:
     """The frames of `block`; where the payload is not a list of them, all of it as the first."""
     try:
-        frames = msgpack.unpackb(block.payload) if block.format == "avro" else None
+        frames = msgpack.unpackb(block.payload) if block.format in LISTED else None
     except ValueError:
         frames = None
     if isinstance(frames, list) and len(frames) == block.count and all(type(f) is bytes for f in frames):

@@ -21,7 +21,11 @@ class Partial:
 
 
 def read_partly(format: str, schema: str, frame: bytes) -> Partial:
-    """Read the leading columns of an Avro frame. Never raises for what is in it."""
+    """Read the leading columns of an Avro frame, or the text of another. Never raises for what is in it."""
+    if format == "json":
+        return Partial(
+            (("as received", "text", frame.decode(errors="replace")),), "it is no row of the table"
+        )
     if format != "avro":
         return Partial((), f"not taken apart: its format is {format}")
     parts = json.loads(schema)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import msgpack
@@ -29,10 +29,13 @@ CREATE TABLE source_account (
     updated INTEGER NOT NULL DEFAULT 0, deleted INTEGER NOT NULL DEFAULT 0,
     deletes_known INTEGER NOT NULL DEFAULT 0, size INTEGER, shortfall INTEGER, audited REAL,
     heard REAL NOT NULL DEFAULT 0) WITHOUT ROWID;
--- msgpack values: what a catch-up has to go on with after a restart.
+-- msgpack values: what a catch-up, or a source that is read, has to go on with after a restart.
 CREATE TABLE catchup (
     holder TEXT NOT NULL, name TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (holder, name)) WITHOUT ROWID;
 """
+
+#: Gaps that status shows.
+SHOWN = 5
 
 _GAP = "number, cause, began, ended, state, recovered, missing, note"
 
@@ -182,6 +185,14 @@ class GapLog:
                 ).fetchall()
             )
 
+    def report(self) -> dict[str, Any]:
+        """What status shows: the latest gaps, and the account."""
+        account = self.account()
+        return {
+            "gaps": {"counts": self.counts(), "latest": [asdict(gap) for gap in self.latest(SHOWN)]},
+            "account": {**asdict(account), "expected": account.expected},
+        }
+
     # -- the account --------------------------------------------------------------------------------------------
 
     def account(self) -> SourceAccount:
@@ -242,7 +253,7 @@ class GapLog:
     # -- catching up --------------------------------------------------------------------------------------------
 
     def keep(self, db: sqlite3.Connection, name: str, value: Any) -> None:
-        """Keep a value of a catch-up: None, a bool, a number, a text, bytes, or a list or dict of those."""
+        """Keep a value of a catch-up or a source: None, a bool, a number, a text, bytes, or a list or dict of those."""
         db.execute(
             "INSERT OR REPLACE INTO catchup VALUES (?, ?, ?)", (self._table, name, msgpack.packb(value))
         )

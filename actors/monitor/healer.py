@@ -8,7 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -52,9 +52,6 @@ QUIET_ATTEMPTS = 5
 #: for which retries are put off at most.
 TICK = 1.0
 RETRY_MAX = 30.0
-
-#: Gaps that status shows, the latest.
-SHOWN = 5
 
 #: Seconds for which blocks are kept, so that a catch-up can compare with them.
 RETAIN = 120.0
@@ -124,18 +121,13 @@ class Healer:
 
     def report(self) -> dict[str, Any]:
         """What status shows: gaps, the catch-up that runs, the last audit."""
-        account = self._gaps.account()
         return {
-            "gaps": {
-                "counts": self._gaps.counts(),
-                "latest": [asdict(gap) for gap in self._gaps.latest(SHOWN)],
-            },
+            **self._gaps.report(),
             "catch_up": {
                 "state": "running" if self.progress else "waiting" if self.busy else "done",
                 "problem": self._continuity.unhealable or self.problem,
                 **(self.progress or {}),
             },
-            "account": {**asdict(account), "expected": account.expected},
         }
 
     def run(self) -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import msgpack
 
 from actors.batch import Rejected
-from actors.block import Block, BlockId
+from actors.block import LISTED, Block, BlockId
 from actors.monitor import accounts
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class DeadLetters:
         first = together[0]
         frames = [letter.frame for letter in together]
         # A block of another format stays whole: its first letter has the payload.
-        payload = msgpack.packb(frames) if first.format == "avro" else first.frame
+        payload = msgpack.packb(frames) if first.format in LISTED else first.frame
         return Block(
             feed, first.epoch, first.offset, len(frames), first.time, first.format, first.schema, payload
         )
@@ -215,7 +215,7 @@ def _together(letters: Iterator[DeadLetter]) -> Iterator[DeadLetter]:
         size += len(letter.frame)
         shift = (letter.epoch - first.epoch, letter.offset - first.offset, letter.time - first.time)
         alike = (letter.format, letter.schema) == (first.format, first.schema)
-        part_of_whole = letter.format == "avro" or not letter.frame
+        part_of_whole = letter.format in LISTED or not letter.frame
         if shift != (0, number, number) or not alike or not part_of_whole or size > BLOCK_BYTES:
             return
         yield letter

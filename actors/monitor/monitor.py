@@ -18,12 +18,14 @@ from actors.monitor.dispatch import Dispatcher
 from actors.monitor.gaplog import GapLog, SourceAccount
 from actors.monitor.healer import Healer
 from actors.monitor.journal import Journal
-from actors.monitor.kinetica import KineticaTable
 from actors.monitor.place import on_this_host
+from actors.monitor.pull import PullSource
+from actors.monitor.reader import Reader
 from actors.monitor.receiver import Receiver
 from actors.monitor.replicator import Partner, Replicator, SharedTable
 from actors.monitor.settings import MonitorSettings, Predecessor
 from actors.monitor.source import Source
+from actors.monitor.sources import make_source
 from actors.monitor.spool import Frozen, Position, Spool
 from actors.monitor.standing import Standing
 from actors.monitor.story import Story, tell
@@ -54,19 +56,19 @@ class Monitor:
         self,
         settings: MonitorSettings,
         transport: Transport,
-        source: Source | None = None,
+        source: Source | PullSource | None = None,
         paused: Iterable[str] = (),
     ) -> None:
         self._settings = settings
         self._paused = tuple(paused)
         self._journal = Journal()
         self._transport = transport
-        self._source = source or KineticaTable(settings)
+        self._source = source or make_source(settings)
         self._log: ChangeLog | None = None
         self._partner: tuple[SharedTable, Partner, int] | None = None
         self._replicator: Replicator | None = None
         self._spool: Spool | None = None
-        self._receiver: Receiver | None = None
+        self._receiver: Receiver | Reader | None = None
         self._dispatcher: Dispatcher | None = None
         self._gaps: GapLog | None = None
         self._healer: Healer | None = None
@@ -123,19 +125,7 @@ class Monitor:
             self._journal,
         )
         self._gaps = GapLog(spool.transaction, settings.table)
-        receiver = self._receiver = Receiver(
-            settings,
-            self._source,
-            spool,
-            self._dispatcher.notify,
-            self._dispatcher.drop,
-            self._gaps,
-            self._before(spool),
-            self._journal,
-        )
-        self._healer = Healer(
-            settings, self._source, spool, self._gaps, receiver.continuity, receiver.handover
-        )
+        self._receiver = self._make_receiver(self._source, spool, self._dispatcher, self._gaps)
         self._thread("dispatch", self._dispatch)
         if drain:
             self._dispatcher.replay()
@@ -151,12 +141,34 @@ class Monitor:
                 superseded=self._dispatcher.supersede,
             )
             self._thread("replicate", self._replicator.run)
+        receiver = self._receiver
         if self._intake:
             self._thread("receive", receiver.run)
-            self._thread("heal", self._healer.run)
+            if self._healer is not None:
+                self._thread("heal", self._healer.run)
         else:
             receiver.state = "stopped"
             self._thread("release", lambda: receiver.release(self._stopped))
+
+    def _make_receiver(
+        self, source: Source | PullSource, spool: Spool, dispatcher: Dispatcher, gaps: GapLog
+    ) -> Receiver | Reader:
+        """What receives; and for a source that only tells of what is new, what heals its gaps."""
+        settings = self._settings
+        if isinstance(source, PullSource):
+            return Reader(settings, source, spool, dispatcher.notify, dispatcher.drop, gaps, self._journal)
+        receiver = Receiver(
+            settings,
+            source,
+            spool,
+            dispatcher.notify,
+            dispatcher.drop,
+            gaps,
+            self._before(spool),
+            self._journal,
+        )
+        self._healer = Healer(settings, source, spool, gaps, receiver.continuity, receiver.handover)
+        return receiver
 
     def _before(self, spool: Spool) -> list[Before]:
         """What was before this spool was made, and is not in it."""
@@ -257,12 +269,15 @@ class Monitor:
         return self._receiver is not None and self._receiver.resume()
 
     def stop_intake(self) -> None:
-        """Stop receiving; go on delivering."""
+        """Stop receiving, as the pipeline ends; go on delivering."""
+        self._stop_intake(ending=True)
+
+    def _stop_intake(self, ending: bool) -> None:
         self._intake = False
         if self._healer is not None:
             self._healer.stop()
         if self._receiver is not None:
-            self._receiver.stop()
+            self._receiver.stop(ending)
 
     def reconcile(self, timeout: float = 60.0) -> SourceAccount:
         """Audit the table now, and fetch what is missing; returns the account then, or at the timeout in seconds.
@@ -270,7 +285,7 @@ class Monitor:
         Raises :class:`SpoolError` while the spool is not open.
         """
         if self._healer is None:
-            raise SpoolError("the spool is not open yet; try again")
+            return self.gaps.account()  # a source that is asked gives all that it has anyway
         return self._healer.reconcile(timeout)
 
     @property
@@ -283,7 +298,7 @@ class Monitor:
     def finish_intake(self) -> None:
         """Stop receiving, and wait until what came is on disk."""
         self._stopped.set()
-        self.stop_intake()
+        self._stop_intake(ending=False)
         self._join("open")  # which may start the others
         self._join("receive")
         self._join("heal")
@@ -334,7 +349,8 @@ class Monitor:
             "paused": sorted(dispatcher.paused),
             "dropped": sum(account.dropped for account in spool.accounts()),
             "lanes": [asdict(lane) for lane in dispatcher.report()],
-            **(self._healer.report() if self._healer else {}),
+            "progress": receiver.progress,
+            **(self._healer.report() if self._healer else {**self.gaps.report(), "catch_up": None}),
         }
 
     def story(self, record: BlockId) -> Story:
@@ -346,7 +362,7 @@ class Monitor:
         """What became of every record at every sink, counted afresh, and what is known of the source."""
         return {
             "accounts": [account.shown() for account in self.spool.audit()],
-            "source": _shown(self.gaps.account()),
+            "source": {**_shown(self.gaps.account()), "audits": self._healer is not None},
             "gaps": [asdict(gap) for gap in self.gaps.latest(GAPS) if gap.state != "healed"],
         }
 

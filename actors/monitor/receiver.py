@@ -90,8 +90,12 @@ class Receiver:
         #: Received, and not on disk because that was full.
         self._unsaved: list[Block] = []
 
-    def stop(self) -> None:
-        """End :meth:`run` soon; what is open is committed first."""
+    @property
+    def progress(self) -> None:
+        """How far reading is: there is no end to it."""
+
+    def stop(self, ending: bool = False) -> None:
+        """End :meth:`run` soon; what is open is committed first. Whether the pipeline is `ending` does not matter."""
         self._stop.set()
 
     def run(self) -> None:

@@ -59,7 +59,8 @@ class MonitorSettings:
         table: the table's name, and that of its insert feed.
         events: which of ``insert``, ``update``, ``delete`` to follow.
         sinks: names of the sinks that every feed goes to.
-        source: keyword arguments of :class:`protocols.kinetica.client.KineticaClient`; holds credentials.
+        source: what the table's source is made from; of Kinetica keyword arguments of
+            :class:`protocols.kinetica.client.KineticaClient`; holds credentials.
         monitor_port: port of the table-monitor publisher; None asks the server.
         spool: the spool's directory; ``${NAME}`` in it is an environment variable of the monitor's host.
         max_bytes: payload bytes in the spool at which receiving pauses.
@@ -79,6 +80,7 @@ class MonitorSettings:
         audit: seconds between audits of the table's size.
         drain: of a drainer, what it is to do.
         standby: whether the table has a standby.
+        kind: of the source, see ``sources.py``.
     """
 
     pipeline: str
@@ -104,3 +106,4 @@ class MonitorSettings:
     audit: float = 5.0
     drain: Drain | None = None
     standby: bool = False
+    kind: str = "kinetica"

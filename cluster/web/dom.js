@@ -79,7 +79,7 @@ export const plural = (number, word) => `${count(number)} ${word}${number === 1 
 
 // -- states ----------------------------------------------------------------------------------------------------
 
-const GOOD = new Set(["up", "receiving", "running", "ready", "open", "closed"]);
+const GOOD = new Set(["up", "receiving", "done", "running", "ready", "open", "closed"]);
 const BAD = new Set(["down", "parked", "aborted", "frozen", "dropped", "failed", "stopped"]);
 
 // "good", "warn" or "bad": a colour, and a mark for those who do not tell colours apart.

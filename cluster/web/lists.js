@@ -153,6 +153,7 @@ export function showDetails(body, table, past) {
   const facts = [
     ["state", `${MARKS[health(table)]} ${stateOf(table)}`], ["problem", table.problem], ["host", table.host],
     ["process", table.pid], ["records per second", count(table.records_per_second)], ["received", count(table.received)],
+    ["progress", table.progress && `${table.progress.loaded ?? "?"} of ${table.progress.total ?? "?"} ${table.progress.msg}`],
     ["last received", table.last_received && clock(table.last_received)], ["pending", count(table.pending)],
     ["lag", seconds(table.lag_seconds)], ["spool", bytes(table.spool_bytes)],
     ["memory", table.resident_bytes && bytes(table.resident_bytes)], ["dead letters", count(table.dead_letters)],

@@ -234,6 +234,12 @@ class V3ioClient(Closing):
             raise BadReply(f"{self._url}: PutRecords answered {len(results)} of {count} records")
         return results
 
+    def function(
+        self, name: str, container: str, path: str, body: Mapping[str, Any], parse: Callable[[Any], T]
+    ) -> T:
+        """Call a function of the web API on a stream or shard, and `parse` what it replies."""
+        return self._parsed(name, self._call(name, container, _named(path) + "/", body), parse)
+
     def _call(
         self, function: str, container: str, path: str, body: Mapping[str, Any] | bytes
     ) -> requests.Response:
