@@ -17,8 +17,9 @@ from cluster.restarts import RestartHistory, RestartPolicy
 #: Seconds between two looks at a running actor.
 PING_INTERVAL = 0.5
 
-#: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn.
-PINGS_PER_SECOND = 400
+#: Looks per second, at all actors together, at the most: with many actors each has longer to wait for its turn. One
+#: takes some 2 ms of CPU, and the supervisor is one process.
+PINGS_PER_SECOND = 200
 
 #: An actor that has not answered for so long is killed and started again, also while it starts: it may be one that
 #: was found hanging. Generous: on a saturated machine answers take seconds, and killing a busy actor only makes it
