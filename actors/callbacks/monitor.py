@@ -19,6 +19,7 @@ from actors.callbacks.errors import MonitorError
 from actors.callbacks.follower import Followed, Follower
 from actors.callbacks.options import Options
 from actors.callbacks.rows import FORMS
+from actors.codec.codec import warm_up
 from actors.monitor.asker import POLL_INTERVAL
 from actors.monitor.kinetica import KineticaTable
 from actors.monitor.source import SourceLost
@@ -129,6 +130,7 @@ class TableMonitor:
                 raise MonitorError(f"the monitor of {self.table_name} runs already; stop it first")
             self._ending = None
             events = tuple(dict.fromkeys(_EVENTS[kind] for kind in self._kinds() if kind in _EVENTS))
+            warm_up()
             self._follower = self._followed(events)
             self._thread = threading.Thread(target=self._follower.run, name=f"monitor {self.table_name}")
             self.task_list = [self._thread]

@@ -12,11 +12,10 @@ import ray
 from actors.batch import Batch
 from actors.block import Block
 from actors.codec.busy import Busy
-from actors.codec.codec import Codec
+from actors.codec.codec import warm_up
 from actors.codec.decoder import Decoder, all_or_nothing
 from actors.codec.isolated import decode_isolated
 from actors.ray_state import keep_logs
-from protocols.kinetica.types import Column, TableType
 
 
 @ray.remote(concurrency_groups={"control": 1})
@@ -47,7 +46,7 @@ class DecodeActor:
     @ray.method(concurrency_group="control")
     def start(self) -> None:
         """Be quick from the first block on: what a first decoding loads and compiles is done here."""
-        Codec(TableType((Column("n", "long"), Column("s", "string", True)))).decode([b"\x02\x00\x02x"])
+        warm_up()
 
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:
