@@ -37,10 +37,10 @@ from report import report  # noqa: E402
 from actors.batch import Batch  # noqa: E402
 from actors.block import Block  # noqa: E402
 from actors.codec.decoder import Decoder  # noqa: E402
-from actors.monitor.ray_transport import RayTransport  # noqa: E402
 from actors.monitor.dispatch import Dispatcher  # noqa: E402
 from actors.monitor.kinetica import block_schema  # noqa: E402
 from actors.monitor.pool import DecoderPool  # noqa: E402
+from actors.monitor.ray_transport import RayTransport  # noqa: E402
 from actors.monitor.spool import Spool  # noqa: E402
 from actors.names import NAMESPACE, decoder_name, writer_name  # noqa: E402
 from actors.writer.actor import WriterActor  # noqa: E402
