@@ -162,7 +162,7 @@ class Keeper:
         for host in self._hosts.look(ray.nodes(), now):
             self._searches.begin(host)
         self._searches.give_up(now)
-        if self._state == "running":
+        if self._state == "running" and self._homes_known:
             self._drain_orphans()
 
     def _know_homes(self) -> None:
@@ -275,6 +275,8 @@ class Keeper:
         """Ask members how they are: one question to each actor."""
         for (handle, found), names in self._to_ask.items():
             specs = [self._fleet.members[name].spec for name in names if name in self._fleet.members]
+            if not specs:
+                continue  # they went in this round
             whom = ([spec.which for spec in specs],) if specs[0].kind in MONITORS else ()
             self._calls[handle.status.remote(*whom)] = (names, handle, found)
         self._to_ask.clear()
@@ -529,6 +531,7 @@ class Keeper:
 
     def _replace(self, spec: ActorSpec) -> None:
         """Create an actor in place of one that was found and ended, or join others in it."""
+        self._handles.pop(spec.name, None)
         try:
             if spec.actor in self._created:
                 self._begin(spec, self._created[spec.actor])
