@@ -15,8 +15,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import psutil
 
@@ -66,24 +66,27 @@ class Kept:
     """
 
     def __init__(self, name: str) -> None:
-        self.folder = local.state_directory() / "kept" / name
+        self.folder = local.state_directory() / "kept" / f"pipeline-{quote(name, safe='')}"
         self._note = self.folder / "processes.json"
 
     def serve(self, kind: str, *options: str) -> str:
         """Run ``tablecast serve KIND`` on a free port; returns its URL. Raises :class:`CommandError`."""
-        output = self.run("cluster", "serve", kind, "--port", "0", *options, name=kind)
+        process = self.run("cluster", "serve", kind, "--port", "0", *options, name=kind)
+        output = self.folder / f"{kind}.log"
         deadline = time.monotonic() + START_TIMEOUT
-        while time.monotonic() < deadline:
+        while True:
+            ended = process.poll() is not None or time.monotonic() > deadline
             if match := _URL.search(output.read_text()):
                 return match[0]
+            if ended:
+                last = output.read_text().strip().splitlines()[-1:] or ["no output"]
+                raise CommandError(f"the embedded {kind} server did not start: {last[0]}")
             time.sleep(0.05)
-        raise CommandError(f"the embedded {kind} server did not start; its output is in {output}")
 
-    def run(self, module: str, *arguments: str, name: str) -> Path:
-        """Run a Python module in a session of its own; returns the file with its output."""
+    def run(self, module: str, *arguments: str, name: str) -> subprocess.Popen[bytes]:
+        """Run a Python module in a session of its own, with its output in `name`.log."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        output = self.folder / f"{name}.log"
-        with open(output, "w") as log:
+        with open(self.folder / f"{name}.log", "w") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
                 stdin=subprocess.DEVNULL,
@@ -93,7 +96,7 @@ class Kept:
             )
         noted = [*self._noted(), {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}]
         self._note.write_text(json.dumps(noted))
-        return output
+        return process
 
     def _noted(self) -> list[dict[str, Any]]:
         try:
@@ -104,6 +107,8 @@ class Kept:
 
     def end(self) -> int:
         """End the processes, the last to be started first, and delete their data; returns how many there were."""
+        if not self._note.exists():
+            return 0
         ended = 0
         for each in reversed(self._noted()):
             with contextlib.suppress(psutil.NoSuchProcess):
