@@ -89,7 +89,7 @@ class Spool:
     def _database(self) -> SpoolDatabase:
         """Not there after the end: others may still have it, and what comes late must not get into it."""
         if self._shared is None:
-            raise SpoolError(f"spool {self.directory} of {self._holder} is closed")
+            raise SpoolError(f"the spool {self.directory} is closed")
         return self._shared
 
     def transaction(self) -> AbstractContextManager[sqlite3.Connection]:

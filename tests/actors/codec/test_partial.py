@@ -35,4 +35,4 @@ def test_leading_columns(frame: bytes, values: list[object], ends: str) -> None:
 
 
 def test_another_format_is_not_taken_apart() -> None:
-    assert read_partly("json", "{}", b"[]").ends == "not taken apart: its format is json"
+    assert read_partly("arrow", "{}", b"[]").ends == "not taken apart: its format is arrow"

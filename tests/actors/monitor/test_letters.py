@@ -82,11 +82,11 @@ def test_blocks_of_a_replay_are_bounded(spool: Spool, monkeypatch: pytest.Monkey
 
 
 def test_another_format_stays_whole(spool: Spool) -> None:
-    held = block(0, 0, count=2, format="json")
+    held = block(0, 0, count=2, format="arrow")
     spool.append([held])
     rejects = (Rejected(0, "bad", held.payload), Rejected(1, "bad", b""))
     spool.advance({}, {"t": Position(1, 2)}, [Outcome("a", held.id, 0, rejects)])
-    reject(spool, block(2, 2, count=1, format="json"), 2)
+    reject(spool, block(2, 2, count=1, format="arrow"), 2)
     spool.letters.begin()
     assert spool.letters.next_block("t", 1, EARLIEST) == held
 

@@ -273,7 +273,7 @@ def test_an_unusable_spool_ends_the_receiver_and_closes_the_stream(receive: Rece
     work.spool.close()
     stream.put(("insert", [b"1"]))
     work.thread.join(DEADLINE)
-    assert "closed database" in str(work.error)
+    assert "is closed" in str(work.error)
     assert stream.closed
 
 
