@@ -1,4 +1,4 @@
-"""Which tests are whole pipelines, the order in which several processes take them up, and how Hypothesis works."""
+"""Which tests are whole pipelines, and how Hypothesis works."""
 
 from __future__ import annotations
 
@@ -19,17 +19,10 @@ settings.register_profile(
 settings.load_profile("tablecast")
 
 
-def _is_e2e(item: pytest.Item) -> bool:
-    return "e2e" in item.path.parts
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole pipelines come first, a file at a time to a process: they take longest, and mostly wait."""
-    items.sort(key=lambda item: not _is_e2e(item))
     for item in items:
-        if _is_e2e(item):
+        if "e2e" in item.path.parts:
             item.add_marker("e2e")
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture
