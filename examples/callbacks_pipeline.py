@@ -23,7 +23,7 @@ PATIENCE = 120.0
 
 PIPELINE = """\
 pipeline: callbacks
-source: {kinetica: {url: ${URL}}}
+source: {kinetica: {url: "${URL}"}}
 tables: [{name: ki_home.flights}]
 sinks:
   mine:

@@ -18,7 +18,7 @@ from protocols.kronos.client import KronosClient
 from tests.cluster.statuses import check_status
 
 #: Seconds within which anything a test waits for has to happen. Generous: the machine may be busy.
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 local.prepare_environment()  # before a test imports Ray
 

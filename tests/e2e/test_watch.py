@@ -216,7 +216,7 @@ def test_a_killed_monitor_shows_red_and_then_recovers(watched: Watched, browser:
     drawn = f"return {lines}.every((line) => line.getTotalLength() > 99)"
     assert browser.execute_script(drawn)
     assert browser.execute_script("return document.querySelectorAll('#charts .chart').length") == 4
-    assert browser.title.startswith("● watched")
+    wait_until(lambda: browser.title.startswith("● watched"), "the title says that all is well")
 
     name = watched.tables[0]
     calm = boxes(browser)[name].fill
@@ -225,7 +225,7 @@ def test_a_killed_monitor_shows_red_and_then_recovers(watched: Watched, browser:
     wait_until(lambda: boxes(browser)[name].health == "bad", "the table is red")
     wait_until(lambda: boxes(browser)[name].fill != calm, "it is seen to be red")
     assert name in browser.find_element(By.ID, "problem-list").text
-    assert boxes(browser)[watched.tables[1]].health == "good"
+    wait_until(lambda: boxes(browser)[watched.tables[1]].health == "good", "the other is well")
     wait_until(lambda: boxes(browser)[name][:2] == ("good", "receiving"), "the table has recovered")
     wait_until(lambda: boxes(browser)[name].fill == calm, "and looks so")
     assert errors(browser) == []
