@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ STOP_PATIENCE = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the source said when asked after everything before `asked` had been received.
+    """What the source said, at the time `at`, when asked after everything before `asked` had been received.
 
     `steps` are types other than before, one after the other; all that comes under `topic` is of the last of them.
     `error` is why there is no answer: :class:`TableGone`, :class:`SourceLost`, or a defect.
     """
 
     asked: Position
+    at: float
     steps: tuple[Described, ...] = ()
     topic: str = ""
     error: Exception | None = None
@@ -64,7 +66,7 @@ class TypeAsker:
             try:
                 answer = self._question(self._received())
             except Exception as error:  # for the receiving thread, which it must not fail to reach
-                answer = Answer(Position(), error=error)
+                answer = Answer(Position(), time.time(), error=error)
             self.answers.append(answer)
             self._stream.wake()
             self._stop.wait(MIN_INTERVAL)
@@ -84,7 +86,7 @@ class TypeAsker:
                 self._stream.discard(topic)
             raise
         self._known = (steps or [self._known])[-1]
-        return Answer(asked, tuple(steps), topic)
+        return Answer(asked, time.time(), tuple(steps), topic)
 
 
 class TopicWatch:

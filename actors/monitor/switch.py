@@ -29,16 +29,19 @@ class Division:
         oldest, newest: per frame the first and the last type that it may be of; equal where it is decided. A frame
             that no type can have encoded keeps its place; decoding it makes it a reject.
         possible: which types (rows) each frame (columns) may be of.
+        unseen: frames before this place may also be of a type that is not among the types.
     """
 
     oldest: Places
     newest: Places
     possible: Mask
+    unseen: int = 0
 
     @property
     def ambiguous(self) -> list[int]:
         """The frames that may be of more than one type."""
-        found: list[int] = np.flatnonzero(self.oldest != self.newest).tolist()
+        unseen = np.arange(len(self.oldest)) < self.unseen
+        found: list[int] = np.flatnonzero(unseen | (self.oldest != self.newest)).tolist()
         return found
 
     @property
@@ -48,13 +51,19 @@ class Division:
         return int(other[-1]) + 1 if other.size else 0
 
 
-def divide(frames: Sequence[bytes], types: Sequence[TableType], proven_new: int | None = None) -> Division:
+def divide(
+    frames: Sequence[bytes],
+    types: Sequence[TableType],
+    proven_new: int | None = None,
+    unseen: bool = False,
+) -> Division:
     """Tell the types of `frames` apart.
 
     Args:
         frames: as received.
         types: one after the other, the table's types while they were published; at least two.
         proven_new: frames from this place on are known to be of the last type.
+        unseen: whether the others may be of a type that is not among `types`, whatever their bytes say.
     """
     last = len(types) - 1
     proven_new = len(frames) if proven_new is None else max(0, proven_new)
@@ -71,7 +80,8 @@ def divide(frames: Sequence[bytes], types: Sequence[TableType], proven_new: int 
     unreadable = ~possible.any(axis=0)
     possible[earliest[unreadable], unreadable] = True
     _prefer_fitting(frames, types, possible)
-    return Division(possible.argmax(axis=0), last - possible[::-1].argmax(axis=0), possible)
+    newest = last - possible[::-1].argmax(axis=0)
+    return Division(possible.argmax(axis=0), newest, possible, min(proven_new, len(frames)) if unseen else 0)
 
 
 def _earliest(readable: Mask) -> Places:

@@ -10,6 +10,7 @@ rewritten in one transaction, and an event of the feed ``<table>.changes`` tells
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections import Counter
@@ -20,9 +21,9 @@ import msgpack
 import orjson
 
 from actors.batch import Rejected
-from actors.block import Block, BlockId
-from actors.codec.exact import ReferenceDecoder
-from actors.monitor.asker import TypeAsker
+from actors.block import TICKS_PER_SECOND, Block, BlockId
+from actors.codec.exact import FrameError, ReferenceDecoder
+from actors.monitor.asker import Answer, TypeAsker
 from actors.monitor.grouping import BlockBuilder
 from actors.monitor.kinetica import schema_type
 from actors.monitor.settings import MonitorSettings
@@ -36,8 +37,13 @@ log = logging.getLogger(__name__)
 #: Seconds without a row after which a change is settled without waiting for the new topic's first one.
 QUIET = 2.0
 
+#: Seconds between the first row in doubt and the answer that the table was altered, from which on it may have been
+#: altered more than once: rows in between are then of a type that nobody saw, and may be readable under one seen.
+LATE = 0.5
+
 #: The reason of a dead letter.
 AMBIGUOUS = "ambiguous: received while the table was altered, valid under both types"
+UNSEEN = "ambiguous: received while the table was altered, perhaps more than once"
 
 
 class TypeWatch:
@@ -70,6 +76,7 @@ class TypeWatch:
         self._feed = builder.feed
         self._current = stream.described
         self._pending: tuple[Described, ...] = ()
+        self._altered_at = 0.0
         self._row_at = time.monotonic()
         self._dropped = False
         self._keep: list[str] | None = None
@@ -139,7 +146,7 @@ class TypeWatch:
             elif answer.error is not None:
                 raise answer.error
             elif answer.steps:
-                self._altered(answer.steps, answer.topic)
+                self._altered(answer)
             else:
                 self._confirmed(answer.asked)
 
@@ -149,11 +156,11 @@ class TypeWatch:
             self._spool.hold(self._feed, asked)
             self._committed((self._feed,))
 
-    def _altered(self, steps: tuple[Described, ...], topic: str) -> None:
+    def _altered(self, answer: Answer) -> None:
         log.warning("%s was altered", self._feed)
-        self._stream.follow(topic, steps[-1])
+        self._stream.follow(answer.topic, answer.steps[-1])
         self._spool.set_topics(self._stream.topics)
-        self._pending, self._row_at = steps, time.monotonic()
+        self._pending, self._altered_at, self._row_at = answer.steps, answer.at, time.monotonic()
 
     def switched(self, back: int) -> None:
         """The new topic has set in; the last `back` rows received before belong to it."""
@@ -190,7 +197,7 @@ class TypeWatch:
             log.info("%s: the last rows stay held: %s", self._feed, error)
             last = None
         if last is not None and last.type_id != known.type_id:
-            self._pending = (*self._pending, last)
+            self._pending, self._altered_at = (*self._pending, last), time.time()
         if self._pending:
             self._change(proven_back=0)
         if last is not None:
@@ -215,7 +222,8 @@ class TypeWatch:
         ]
         frames = [frame for _, _, frame in rows]
         types = [schema_type(each.schema) for each in (old, *steps)]
-        division = divide(frames, types, len(frames) - proven_back)
+        late = bool(rows) and self._altered_at - rows[0][0].time / TICKS_PER_SECOND > LATE
+        division = divide(frames, types, len(frames) - proven_back, unseen=late)
         reread = self._reread(frames, division, types, new)
         schemas = [_with_keep(each.schema, self._keep) for each in (old, *steps)]
         ambiguous = set(division.ambiguous)
@@ -226,7 +234,7 @@ class TypeWatch:
             if place in reread:
                 labelled.append((block, i, reread[place], schemas[-1]))
             elif place in ambiguous and self._settings.ambiguous == "reject":
-                rejects.append((block, Rejected(block.offset + i, AMBIGUOUS, frame)))
+                rejects.append((block, Rejected(block.offset + i, UNSEEN if late else AMBIGUOUS, frame)))
             else:
                 labelled.append((block, i, frame, schemas[side[place]]))
         at = [Position(block.epoch, block.offset + i) for block, i, _ in rows]
@@ -264,11 +272,11 @@ class TypeWatch:
         readers = [(ReferenceDecoder(each.columns), each.names.index(column)) for each in types]
         places: dict[Any, list[int]] = {}
         for place in division.ambiguous:
-            values = {
-                reader.read(frames[place])[index]
-                for (reader, index), possible in zip(readers, division.possible[:, place], strict=True)
-                if possible
-            }
+            values = set()
+            for (reader, index), possible in zip(readers, division.possible[:, place], strict=True):
+                if possible:
+                    with contextlib.suppress(FrameError):  # of a type that nobody saw
+                        values.add(reader.read(frames[place])[index])
             # Where all readings agree the value is certain; elsewhere the row stays ambiguous.
             if len(values) == 1:
                 places.setdefault(values.pop(), []).append(place)

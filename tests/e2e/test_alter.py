@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,9 +17,6 @@ from protocols.kinetica.client import KineticaClient
 from protocols.kronos.client import KronosClient
 from tests.e2e import traffic
 from tests.e2e.conftest import DEADLINE, wait_until
-
-# Alterations follow each other by the clock; how they fall between the questions for the type depends on the load.
-pytestmark = pytest.mark.alone
 
 #: Rows per insert and seconds between inserts: several thousand rows per second, so that every alteration falls
 #: among rows under way.
@@ -83,13 +79,18 @@ class Altered:
             self._columns = columns
             del self._cached
 
+    def more_rows(self) -> None:
+        """Wait for some hundred more."""
+        goal = len(self.inserted) + 10 * ROWS
+        wait_until(lambda: len(self.inserted) >= goal, "rows inserted")
+
     def stop(self) -> None:
         self._stop.set()
         self._thread.join(timeout=30)
         assert not self._thread.is_alive()
 
 
-def _alter_in_every_way(table: Altered) -> None:
+def _alter_in_every_way(table: Altered, changes: Callable[[], list[dict[str, Any]]]) -> None:
     nullable = {"column_type": "string", "column_properties": "nullable"}
     steps: list[tuple[str, str, list[str], dict[str, str]]] = [
         ("add_column", "c", ["a", "b", "c"], nullable),
@@ -98,17 +99,18 @@ def _alter_in_every_way(table: Altered) -> None:
         ("delete_column", "a", ["d"], {}),
         ("add_column", "e", ["d", "e"], nullable),
     ]
-    for action, value, columns, options in steps:
-        time.sleep(0.7)  # rows of each type
+    for done, (action, value, columns, options) in enumerate(steps, 1):
         table.alter(action, value, columns, **options)
-    time.sleep(0.7)
+        # Rows of each type: two alterations between two questions for it would leave nobody knowing the first.
+        wait_until(lambda done=done: len(changes()) >= done, f"alteration {done} noticed")
+        table.more_rows()
     # Dropped and another of the same wire type added at once, between two rows: nothing but the names differs.
     with table._lock:
         assert table.db.alter_table(table.name, "delete_column", "e", {})["status_info"]["status"] == "OK"
         assert table.db.alter_table(table.name, "add_column", "f", nullable)["status_info"]["status"] == "OK"
         table._columns = ["d", "f"]
         del table._cached
-    time.sleep(0.7)
+    table.more_rows()
 
 
 @pytest.mark.parametrize("increasing", [True, False])
@@ -126,14 +128,12 @@ def test_rows_keep_their_names_through_every_alteration(
         entry = {"name": unique} | ({"increasing_column": "id"} if increasing else {})
         supervisor = start(make_config(unique, [entry]))
         wait_until(lambda: control.ask(supervisor, "status")["tables"][0]["received"] > 0, "rows received")
-        _alter_in_every_way(table)
+        _alter_in_every_way(table, lambda: _altered(kronos, unique))
     finally:
         table.stop()
     assert control.stop_pipeline(unique, DEADLINE) == control.Left()
     stored = traffic.events(kronos, unique)
-    changes = [
-        event for event in traffic.events(kronos, f"{unique}.changes") if event["event"] == "table_altered"
-    ]
+    changes = _altered(kronos, unique)
     rejected = sum(event["ambiguous_rejected"] for event in changes)
     for event in stored:
         for column in set(event) - {"id"} - {name for name in event if name.startswith("@")}:
@@ -155,6 +155,12 @@ def test_rows_keep_their_names_through_every_alteration(
             for column, value in table.inserted[event["id"]].items():
                 assert event.get(column, value) == value
             assert len(set(event) - {"id"}) >= 3
+
+
+def _altered(kronos: KronosClient, table: str) -> list[dict[str, Any]]:
+    return [
+        event for event in traffic.events(kronos, f"{table}.changes") if event["event"] == "table_altered"
+    ]
 
 
 def _table(supervisor: Any) -> dict[str, Any]:

@@ -54,6 +54,13 @@ def test_a_rename_is_ambiguous_up_to_what_is_proven() -> None:
     assert sides(frames, AB, AC, proven_new=0) == [NEW] * 4
 
 
+def test_what_may_be_of_a_type_that_nobody_saw_is_ambiguous_whatever_its_bytes_say() -> None:
+    frames = [row(AB, "1", "1"), row(A, "2"), row(A, "3")]
+    division = divide(frames, (AB, A), 2, unseen=True)
+    assert division.ambiguous == [0, 1]
+    assert division.first_new == 1
+
+
 def test_the_zone_of_doubt_ends_at_the_last_old_and_the_first_new() -> None:
     # A long where a double was: eight bytes of varint are a double as well.
     old, new = of(("x", "double")), of(("x", "long"))

@@ -149,6 +149,7 @@ def begin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Begin]:
     monkeypatch.setattr(receiver, "Backoff", lambda initial, cap: Backoff(0.001, 0.004))
     monkeypatch.setattr(asker, "POLL_INTERVAL", 0.01)
     monkeypatch.setattr(asker, "MIN_INTERVAL", 0.001)
+    monkeypatch.setattr(typewatch, "LATE", DEADLINE)
     running: list[Work] = []
 
     def begin(*streams: FakeStream | Exception, **changes: Any) -> Work:
@@ -239,6 +240,23 @@ def test_rows_that_bytes_tell_are_never_in_doubt(begin: Begin) -> None:
     stream.switch(back=0)
     work.waits_for({"id": 1, "b": "x"}, {"id": 2, "b": "x", "c": "y"})
     assert work.changes[0]["ambiguous"] == 0
+
+
+def test_rows_in_doubt_for_long_may_be_of_a_type_that_nobody_saw(
+    begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Column c was added, then renamed and b dropped: rows in between look like rows of the last type."""
+    monkeypatch.setattr(typewatch, "LATE", 0.0)
+    stream = TypedStream(B)
+    work = begin(stream, increasing_column="id")
+    stream.rows = {2: [row(2, "now b", "now c")]}
+    doubt(stream, work, C, row(1, "b"), row(2, "x", "y"), b"of no known type")
+    stream.insert(row(3, "b", "c"))
+    stream.switch(back=1)
+    work.waits_for({"id": 2, "b": "now b", "c": "now c"}, {"id": 3, "b": "b", "c": "c"})
+    (event,) = work.changes
+    assert (event["ambiguous"], event["reread"], event["ambiguous_rejected"]) == (3, 1, 2)
+    assert work.spool.dead_letters() == 2
 
 
 def test_a_change_without_rows_is_settled_after_a_while(
