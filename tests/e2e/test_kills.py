@@ -22,12 +22,11 @@ from protocols.kronos.client import KronosClient
 from tests.e2e import traffic
 from tests.e2e.conftest import DEADLINE, wait_until
 
-pytestmark = pytest.mark.alone
+#: No table that a kill does not concern may be without a newly stored row for longer, in seconds. On an idle machine it
+#: is a fraction of a second; the figures are printed.
+WINDOW = 10.0
 
-#: No table that a kill does not concern may be without a newly stored row for longer, in seconds.
-WINDOW = 2.0
-
-KILLS = 5
+KILLS = 3
 
 
 class Running(NamedTuple):
@@ -77,7 +76,7 @@ def _members(supervisor: Any) -> dict[str, dict[str, Any]]:
     return {f"{kind}/{member['name']}": member for kind, members in groups.items() for member in members}
 
 
-def _kill_five_times(running: Running, member: str, others: list[str]) -> None:
+def _kill(running: Running, member: str, others: list[str]) -> None:
     """Kill `member` again and again; `others` are the streams that must go on meanwhile."""
     recoveries, longest = [], 0.0
     for _ in range(KILLS):
@@ -85,12 +84,11 @@ def _kill_five_times(running: Running, member: str, others: list[str]) -> None:
         running.watch.reset()
         killed = time.monotonic()
         os.kill(before["pid"], signal.SIGKILL)
-
         pid = before["pid"]
         wait_until(lambda pid=pid: _is_back(_members(running.supervisor)[member], pid), f"{member} is back")
         recoveries.append(time.monotonic() - killed)
         longest = max(longest, *(running.watch.longest()[stream] for stream in others))
-        # The next kill comes after everything flows again: the five are five cases, not one.
+        # The next kill comes after everything flows again: each is a case of its own.
         goal = dict(running.publisher.counts)
         wait_until(lambda goal=goal: running.watch.has(goal), "rows inserted since are stored")
     print(
@@ -99,45 +97,35 @@ def _kill_five_times(running: Running, member: str, others: list[str]) -> None:
         f" the others never waited longer than {longest:.2f} s for a new row"
     )
     assert longest <= WINDOW
-    assert statistics.median(recoveries) <= 20.0
 
 
 def _is_back(member: dict[str, Any], former: int) -> bool:
     return member["state"] in ("up", "receiving") and member["pid"] not in (None, former)
 
 
-def _finish(running: Running, kronos: KronosClient, whole: list[str]) -> None:
-    """Stop, drain, and compare: tables in `whole` are complete, all are in order and without a hole."""
+def test_any_process_killed(running: Running, kronos: KronosClient) -> None:
+    a, b, c = running.tables
+    _kill(running, "decoder/0", [f"kronos/{a}", f"kronos/{b}", f"other/{c}"])
+    _kill(running, "writer/first", [f"other/{c}"])
+    _kill_supervisor(running)
+    before = running.publisher.counts[a]
+    wait_until(lambda: running.watch.newest("kronos", a) >= before, "rows inserted since are stored")
+    _kill(running, f"monitor/{a}", [f"kronos/{b}", f"other/{c}"])
+
     running.publisher.stop()
     assert control.stop_pipeline(running.name, DEADLINE) == control.Left()
     for table in running.tables:
-        stored = traffic.events(kronos, table, "other" if table == running.tables[2] else "kronos")
+        stored = traffic.events(kronos, table, "other" if table == c else "kronos")
         assert traffic.holes(stored) == []
         assert traffic.doubles(stored) == {}
-        assert [event["id"] for event in stored] == sorted(event["id"] for event in stored)
-        if table in whole:
-            assert len(stored) == running.publisher.counts[table]
+        numbers = [event["id"] for event in stored]
+        assert numbers == sorted(numbers)
+        # What was published while a had no monitor was never received.
+        whole = before if table == a else running.publisher.counts[table]
+        assert numbers[:whole] == list(range(whole))
 
 
-def test_a_monitor_killed(running: Running, kronos: KronosClient) -> None:
-    a, b, c = running.tables
-    _kill_five_times(running, f"monitor/{a}", [f"kronos/{b}", f"other/{c}"])
-    _finish(running, kronos, whole=[b, c])  # what was published while a had no monitor was never received
-
-
-def test_a_decoder_killed(running: Running, kronos: KronosClient) -> None:
-    a, b, c = running.tables
-    _kill_five_times(running, "decoder/0", [f"kronos/{a}", f"kronos/{b}", f"other/{c}"])
-    _finish(running, kronos, whole=running.tables)
-
-
-def test_a_writer_killed(running: Running, kronos: KronosClient) -> None:
-    c = running.tables[2]
-    _kill_five_times(running, "writer/first", [f"other/{c}"])
-    _finish(running, kronos, whole=running.tables)
-
-
-def test_the_supervisor_killed(running: Running, kronos: KronosClient) -> None:
+def _kill_supervisor(running: Running) -> None:
     pids = {name: member["pid"] for name, member in _members(running.supervisor).items()}
     supervisor_pid = ray.get(running.supervisor.pid.remote())
     running.watch.reset()
@@ -154,7 +142,6 @@ def test_the_supervisor_killed(running: Running, kronos: KronosClient) -> None:
     assert longest <= WINDOW
     assert ray.get(running.supervisor.pid.remote()) != supervisor_pid
     assert {name: member["pid"] for name, member in _members(running.supervisor).items()} == pids
-    _finish(running, kronos, whole=running.tables)
 
 
 def _adopted(running: Running, count: int) -> dict[str, Any] | None:
