@@ -17,7 +17,7 @@ from protocols.kinetica.client import KineticaClient
 from protocols.kronos.client import KronosClient
 
 #: Seconds within which anything a test waits for has to happen. Generous: the machine may be busy.
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 local.prepare_environment()  # before a test imports Ray
 

@@ -20,7 +20,7 @@ from actors.monitor.source import Described, Received, SourceLost
 from actors.monitor.transport import Task
 from actors.writer.reorder import ReorderBuffer
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 THREADS = 3
 
 Done = Callable[[Any], None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 import pytest
@@ -22,7 +23,7 @@ class Rules(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.throttle = Throttle(Backoff(1.0, 8.0))
+        self.throttle = Throttle(Backoff(1.0, 8.0, random.Random(0)))
         self.now = 0.0
         self.in_a_row = 0
 
