@@ -24,7 +24,7 @@ from protocols.batching import (
     Rejection,
 )
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 KINDS: tuple[EventKind, ...] = ("send", "flush", "error")
 ENVELOPE, SEPARATOR = 3, 1
 LIMITS = Limits(records=4, bytes=20, linger=5.0, buffer_bytes=60)

@@ -29,7 +29,7 @@ from protocols.accumulator import BufferFull, Limits, RecordTooLarge
 from protocols.batching import RecordsRejected
 
 Result = TypeVar("Result")
-DEADLINE = 20.0
+DEADLINE = 60.0
 
 
 class Store:

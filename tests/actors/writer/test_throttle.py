@@ -15,7 +15,7 @@ from actors.backoff import Backoff
 from actors.writer.sinks.base import TimedOut
 from actors.writer.throttle import FIRST_LIMIT, LONGEST_WISH, MAX_LIMIT, THRESHOLD, Circuit, Gate, Throttle
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Rules(RuleBasedStateMachine):

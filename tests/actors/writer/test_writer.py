@@ -21,7 +21,7 @@ from actors.writer.writer import Writer
 
 Result = TypeVar("Result")
 OWNER = (1, 1)
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 class Busy(Exception):

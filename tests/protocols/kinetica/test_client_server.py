@@ -18,7 +18,7 @@ from protocols.kinetica.subscription import Link, Message, Subscription, topics_
 from protocols.kinetica.types import TableType
 from protocols.kinetica.wire import COUNT_SCHEMA
 
-DEADLINE = 8.0
+DEADLINE = 60.0
 TYPE = TableType.parse(
     '{"type":"record","name":"type_name","fields":[{"name":"id","type":"int"},{"name":"s","type":["string","null"]}]}',
     {"id": ["primary_key"], "s": ["char16", "nullable"]},

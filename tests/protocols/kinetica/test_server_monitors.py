@@ -17,7 +17,7 @@ from protocols.kinetica.server import TableServer
 
 Make = Callable[..., Any]
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 
 
 def message(reply: Any) -> str:

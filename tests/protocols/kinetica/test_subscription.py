@@ -22,7 +22,7 @@ from protocols.kinetica.wire import COUNT_SCHEMA
 
 HOST = "127.0.0.1"
 A, B = "a" * 36, "b" * 36
-DEADLINE = 8.0
+DEADLINE = 60.0
 
 
 class Publisher:

@@ -13,7 +13,7 @@ import pytest
 
 from protocols.v3io.burst import Burst
 
-DEADLINE = 10.0
+DEADLINE = 60.0
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 
