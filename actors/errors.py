@@ -8,6 +8,7 @@ ActorError
 ├── MonitorTooLarge  a monitor took more memory than it may: it starts afresh
 ├── DeliveryRefused  the sink refuses these records for good: sending them again will not help
 └── SpoolError       the spool on disk
+    ├── SpoolNotOpen its monitor has only begun to start: ask again
     ├── SpoolInUse   another process holds it
     ├── SpoolFull    its disk is full: what was to be written was not
     ├── NotRetained  it does not keep any more what was asked for
@@ -60,6 +61,10 @@ class DeliveryRefused(ActorError):
 
 class SpoolError(ActorError):
     """The spool directory cannot be used."""
+
+
+class SpoolNotOpen(SpoolError):
+    """The monitor that has it has only begun to start, or is still the standby: asking again soon helps."""
 
 
 class SpoolInUse(SpoolError):

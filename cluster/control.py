@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from actors.errors import ActorError
+from actors.errors import ActorError, SpoolNotOpen
 from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
@@ -34,6 +34,9 @@ REACH_TIMEOUT = 5.0
 
 #: Seconds allowed to one answer of a supervisor.
 ANSWER_TIMEOUT = 30.0
+
+#: Seconds between two questions to an actor that is being restarted.
+_ASK_AGAIN = 0.2
 
 
 def connect(address: str | None = None, *, start: bool = False, own: bool = False) -> str | None:
@@ -207,32 +210,60 @@ def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_T
                 raise NotReady(
                     f"the supervisor has not answered within {timeout:.0f} s; data flows without it, ask again"
                 ) from error
-            time.sleep(0.2)
+            time.sleep(_ASK_AGAIN)
 
 
 def ask_monitor(
     pipeline: str, table: str, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT
 ) -> Any:
-    """Call a method about `table` of its monitor, whichever actor that is in.
+    """Call a method about `table` of its monitor, whichever actor that is in, waiting through a restart of it.
 
-    Raises :class:`NoSuchPipeline`, and :class:`NotReady` when the monitor is away, busy or cannot do it.
+    Raises :class:`NoSuchPipeline`, and :class:`NotReady` when the monitor is still away after `timeout` seconds, is
+    busy or cannot do it.
     """
+    deadline = time.monotonic() + timeout
+    while True:
+        why = None  # the first actor's, which is the monitor's as far as is known
+        away = True
+        for name in ask(find(pipeline), "actors_of", table):
+            try:
+                return _ask_actor(name, method, table, *arguments, deadline=deadline)
+            except _Away as error:
+                why = why or str(error)
+            except _Refused as error:
+                why, away = why or str(error), False
+        if not away or time.monotonic() > deadline:
+            why = why or "no actor has it"
+            raise NotReady(f"the monitor of {table}: {why}; see `tablecast status {pipeline}`, and try again")
+        time.sleep(_ASK_AGAIN)
+
+
+class _Away(Exception):
+    """An actor is not there, or has only begun to start."""
+
+
+class _Refused(Exception):
+    """An actor is busy, or cannot do what it was asked for."""
+
+
+def _ask_actor(name: str, method: str, *arguments: Any, deadline: float) -> Any:
     import ray
     from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
-    why = ""  # the first actor's, which is the monitor's as far as is known
-    for name in ask(find(pipeline), "actors_of", table):
-        try:
-            monitor = ray.get_actor(name, NAMESPACE)
-            return ray.get(getattr(monitor, method).remote(table, *arguments), timeout=timeout)
-        except RayTaskError as error:
-            cause = getattr(error, "cause", None)
-            if not isinstance(cause, (ActorError, TimeoutError)):
-                raise
-            why = why or str(cause) or "it is busy"
-        except (ValueError, RayActorError, GetTimeoutError):
-            why = why or "it does not answer"
-    raise NotReady(f"the monitor of {table}: {why}; try again, or see `tablecast status {pipeline}`")
+    try:
+        call = getattr(ray.get_actor(name, NAMESPACE), method).remote(*arguments)
+        return ray.get(call, timeout=max(0.1, deadline - time.monotonic()))
+    except (ValueError, RayActorError):
+        raise _Away("it does not answer") from None
+    except GetTimeoutError:
+        raise _Refused("it does not answer") from None
+    except RayTaskError as error:
+        cause = getattr(error, "cause", None)
+        if isinstance(cause, SpoolNotOpen):
+            raise _Away(str(cause)) from None
+        if isinstance(cause, (ActorError, TimeoutError)):
+            raise _Refused(str(cause) or "it is busy") from None
+        raise
 
 
 def stop_pipeline(pipeline: str, drain_seconds: float) -> Left:

@@ -17,6 +17,9 @@ from cluster import control
 from cluster.errors import NoSuchPipeline
 from cluster.plan import decoder_specs
 
+#: Seconds allowed to a monitor; who looks is told soon that it is away, and looks again.
+_TIMEOUT = 3.0
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -70,7 +73,7 @@ class Tail:
 
     def look(self) -> Glance:
         """What has passed since the last look; nothing at the first."""
-        passed: Passed = control.ask_monitor(self._name, self._table, "tail", self._seen)
+        passed: Passed = control.ask_monitor(self._name, self._table, "tail", self._seen, timeout=_TIMEOUT)
         self._seen = passed.seen
         return Glance([event for block in passed.blocks for event in self._events(block)], passed.missed)
 

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from actors.errors import NotAttached, SpoolError
+from actors.errors import NotAttached, SpoolNotOpen
 from actors.monitor.kinetica import KineticaTable
 from actors.monitor.monitor import Monitor
 from actors.monitor.replicator import Partner
@@ -199,14 +199,14 @@ class MonitorGroup:
 
     def _seat(self, table: str) -> _Seat:
         if table not in self._seats:
-            raise SpoolError("the monitor has only begun to start; try again")
+            raise SpoolNotOpen("the monitor has only begun to start")
         return self._seats[table]
 
     def monitor(self, table: str) -> Monitor:
-        """The monitor of `table`. Raises :class:`SpoolError` while there is none here."""
+        """The monitor of `table`. Raises :class:`SpoolNotOpen` while there is none here."""
         seat = self._seat(table)
         if seat.monitor is None:
-            raise SpoolError("the monitor is the standby")
+            raise SpoolNotOpen("the monitor is the standby")
         return seat.monitor
 
     def standby(self, table: str) -> Standby:

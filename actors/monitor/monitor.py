@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.block import BlockId
-from actors.errors import MonitorTooLarge, SpoolDamaged, SpoolError, SpoolInUse
+from actors.errors import MonitorTooLarge, SpoolDamaged, SpoolInUse, SpoolNotOpen
 from actors.logs import about
 from actors.monitor.changelog import ChangeLog
 from actors.monitor.continuity import Before
@@ -230,16 +230,16 @@ class Monitor:
 
     @property
     def spool(self) -> Spool:
-        """Raises :class:`SpoolError` while it is not open."""
+        """Raises :class:`SpoolNotOpen` while it is not open."""
         if self._spool is None:
-            raise SpoolError("the spool is not open yet; try again")
+            raise SpoolNotOpen("the spool is not open yet")
         return self._spool
 
     @property
     def dispatcher(self) -> Dispatcher:
-        """Raises :class:`SpoolError` while the spool is not open."""
+        """Raises :class:`SpoolNotOpen` while the spool is not open."""
         if self._dispatcher is None:
-            raise SpoolError("the spool is not open yet; try again")
+            raise SpoolNotOpen("the spool is not open yet")
         return self._dispatcher
 
     @property
@@ -282,7 +282,7 @@ class Monitor:
     def reconcile(self, timeout: float = 60.0) -> SourceAccount:
         """Audit the table now, and fetch what is missing; returns the account then, or at the timeout in seconds.
 
-        Raises :class:`SpoolError` while the spool is not open.
+        Raises :class:`SpoolNotOpen` while the spool is not open.
         """
         if self._healer is None:
             return self.gaps.account()  # a source that is asked gives all that it has anyway
@@ -290,9 +290,9 @@ class Monitor:
 
     @property
     def gaps(self) -> GapLog:
-        """Raises :class:`SpoolError` while the spool is not open."""
+        """Raises :class:`SpoolNotOpen` while the spool is not open."""
         if self._gaps is None:
-            raise SpoolError("the spool is not open yet; try again")
+            raise SpoolNotOpen("the spool is not open yet")
         return self._gaps
 
     def finish_intake(self) -> None:
@@ -354,7 +354,7 @@ class Monitor:
         }
 
     def story(self, record: BlockId) -> Story:
-        """What is known of `record`. Raises :class:`SpoolError` while the spool is not open."""
+        """What is known of `record`. Raises :class:`SpoolNotOpen` while the spool is not open."""
         lanes = self.dispatcher.report()
         return tell(record, self.spool, self.gaps, self._journal, lanes, self._settings.sinks)
 
