@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from actors.codec.exact import FrameError, ReferenceDecoder
 from actors.monitor.overlap import RECENT, Overlap
@@ -133,7 +133,7 @@ class TableStream:
         self._injected: deque[Received] = deque()
         self._received_at: dict[str, float] = {}
         self._drained_at = 0.0  # when nothing waited to be received
-        self._owned = joined is None
+        self._owned: Callable[[], bool] = lambda: joined is None
         self._host = ""
         self._listed: set[str] = set()  # topics that the server has ever said that it knows
         self._checked = 0.0
@@ -205,7 +205,7 @@ class TableStream:
         self._injected.append(received)
         self.wake()
 
-    def own(self, owned: bool = True) -> None:
+    def own(self, owned: Callable[[], bool]) -> None:
         self._owned = owned
 
     def quiet(self, seconds: float) -> frozenset[str]:
@@ -419,7 +419,7 @@ class TableStream:
             self._server.release()
 
     def _clear_topics(self) -> None:
-        for topic in self.topics if self._owned else ():
+        for topic in self.topics if self._owned() else ():
             _clear(self._client, topic)
 
 

@@ -82,6 +82,7 @@ class Monitor:
 
     def pair(self, source: SharedTable, partner: Partner, term: int) -> None:
         """Receive from `source`, and keep `partner` able to take over; `term` is the incarnation. Before the start."""
+        source.replaced = partner.replaced
         self._source, self._log, self._partner = source, ChangeLog(), (source, partner, term)
 
     def start(self, intake: bool = True, predecessor: Predecessor | None = None) -> None:
@@ -208,8 +209,6 @@ class Monitor:
     def _dispatch(self) -> None:
         assert self._dispatcher is not None
         self._dispatcher.run()
-        if self._dispatcher.stale and self._partner is not None and self._partner[0].stream is not None:
-            self._partner[0].stream.own(False)  # the newer monitor follows the same topics
         if self._dispatcher.stale and not self._stopped.is_set():
             # Nobody may be left who could end this process, and its spool is waited for.
             threading.Thread(target=self.stop, daemon=True).start()

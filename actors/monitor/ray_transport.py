@@ -227,4 +227,13 @@ class RayPartner:
             raise PartnerLost("it died") from error
 
     def kill(self) -> None:
-        ray.kill(self._handle)
+        if not self.replaced():
+            ray.kill(self._handle)
+
+    def replaced(self) -> bool:
+        # The supervisor has a monitor killed before it promotes another.
+        try:
+            me = ray.get_runtime_context().get_actor_id()
+            return bool(actor_info(me).get("State") != "ALIVE")
+        except Exception:  # Ray is out of reach: nobody knows
+            return True

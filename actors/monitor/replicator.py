@@ -19,7 +19,7 @@ from actors.backoff import Backoff
 from actors.errors import StaleOwner
 from actors.monitor.changelog import Change, ChangeLog, size_of
 from actors.monitor.gaplog import GapLog
-from actors.monitor.source import Following, Received, SharedSource, SharedStream, TableReader
+from actors.monitor.source import Following, Received, SharedSource, SharedStream, SourceLost, TableReader
 from actors.monitor.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -70,7 +70,10 @@ class Partner(Protocol):
         """Copy; the answer is what the standby received and the monitor was not sent."""
 
     def kill(self) -> None:
-        """Make sure that this standby never takes over."""
+        """Make sure that this standby never takes over, unless it may have."""
+
+    def replaced(self) -> bool:
+        """Whether the standby may have taken over: the monitor was ended, and does not know it."""
 
 
 class SharedTable:
@@ -78,6 +81,8 @@ class SharedTable:
 
     Attributes:
         continues: whether nothing was missed between what the spool holds and the first stream.
+        replaced: whether another monitor may have taken over. That one follows the same topics, so from then on they
+            are left alone.
     """
 
     def __init__(
@@ -85,6 +90,7 @@ class SharedTable:
     ) -> None:
         self.stream: SharedStream | None = None
         self.continues = continues
+        self.replaced: Callable[[], bool] = lambda: False
         self._source = source
         self._warm = warm
 
@@ -93,8 +99,13 @@ class SharedTable:
 
     def open(self, stale_topics: Iterable[str]) -> SharedStream:
         stream, self._warm = self._warm, None
-        self.stream = stream or self._source.open(stale_topics)
-        return self.stream
+        if stream is None:
+            if self.replaced():
+                raise SourceLost("another monitor may have taken over")
+            stream = self._source.open(stale_topics)
+        stream.own(lambda: not self.replaced())
+        self.stream = stream
+        return stream
 
 
 class Replicator:

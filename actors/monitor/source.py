@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 
@@ -122,8 +122,8 @@ class SharedStream(Stream, Protocol):
     def quiet(self, seconds: float) -> frozenset[str]:
         """The kinds of which nothing came for so long, nor waits to be received. May be called from any thread."""
 
-    def own(self, owned: bool = True) -> None:
-        """See to the topics from now on, which another process created; or leave them to another."""
+    def own(self, owned: Callable[[], bool]) -> None:
+        """End the topics when this ends, if `owned` then says that no other process follows them."""
 
 
 class Page(NamedTuple):

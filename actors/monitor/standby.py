@@ -265,5 +265,4 @@ class _Ear:
             if not (alignment.aligned and alignment.complete):
                 certain = False
                 log.warning("%ss may be missing or double: the standby was not aligned", kind)
-        stream.own()
         return stream, certain

@@ -87,6 +87,7 @@ class Direct:
         self.standby: Standby | None = None
         self.cut = False
         self.killed = 0
+        self.dead = False
         self.parcels: list[Parcel] = []
 
     def begin(self, term: int, following: Following) -> None:
@@ -101,6 +102,9 @@ class Direct:
 
     def kill(self) -> None:
         self.killed += 1
+
+    def replaced(self) -> bool:
+        return self.dead
 
     @property
     def _reachable(self) -> Standby:
@@ -146,9 +150,8 @@ class House:
         return monitor
 
     def kill(self) -> None:
-        """The monitor reaches nobody any more, and clears nothing."""
-        self.owners[-1].cut = self.links[-1].cut = True
-        self.stream._owned = False
+        """The monitor reaches nobody any more."""
+        self.owners[-1].cut = self.links[-1].cut = self.links[-1].dead = True
 
     @property
     def stream(self) -> Any:
