@@ -9,6 +9,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from cluster import local
+
+local.prepare_environment()  # before a test imports Ray
+
 # How long an example takes depends on what else the machine does. Where nobody looks, runs should not differ.
 settings.register_profile(
     "tablecast",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster import control, local
+from cluster import control
 from cluster.config import PipelineConfig
 from cluster.servers import embedded_server
 from protocols.kinetica.client import KineticaClient
@@ -19,8 +19,6 @@ from tests.cluster.statuses import check_status
 
 #: Seconds within which anything a test waits for has to happen. Generous: the machine may be busy.
 DEADLINE = 180.0
-
-local.prepare_environment()  # before a test imports Ray
 
 _numbers = itertools.count(1)
 
