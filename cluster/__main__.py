@@ -1,5 +1,5 @@
 """``python -m cluster``: the ``tablecast`` command, for processes that start others of themselves."""
 
-from cluster.cli import main
+from cluster.cli.main import main
 
 main(prog_name="tablecast")

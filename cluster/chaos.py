@@ -1,7 +1,7 @@
 """Kills processes of a running pipeline at random (SIGKILL), to see that nothing is lost by it.
 
 Only actors that Ray knows under this pipeline's names are killed, each at most half as often as would park it: see
-:mod:`cluster.restarts`.
+:mod:`cluster.supervisor.restarts`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from actors.names import NAMESPACE, decoder_name, supervisor_name, writer_name
 from cluster import control
 from cluster.errors import NotReady
-from cluster.restarts import RestartPolicy
+from cluster.supervisor.restarts import RestartPolicy
 
 KINDS = ("monitor", "decoder", "writer", "supervisor")
 

@@ -15,9 +15,9 @@ from actors.writer.sinks.custom import check_options
 from actors.writer.sinks.python import make_calls
 from cluster.check_datasource import probe_read_tables
 from cluster.config import KronosSink, PanoplySink, PipelineConfig, Transform
-from cluster.config_v3io import V3ioSink
+from cluster.config.v3io import V3ioSink
 from cluster.errors import NotReachable
-from cluster.plan import source_arguments
+from cluster.supervisor.plan import source_arguments
 from protocols.kinetica.client import KineticaClient
 from protocols.kinetica.errors import KineticaError, TableNotFound
 from protocols.kinetica.types import TableType

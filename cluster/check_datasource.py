@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from actors.monitor.datasource.loading import NoSuchDataSource, load, missing_params
 from cluster.config import PipelineConfig
-from cluster.config_datasource import DataSourceTable, V3ioStreamSource
+from cluster.config.datasource import DataSourceTable, V3ioStreamSource
 from protocols.v3io.client import V3ioClient
 from protocols.v3io.errors import V3ioError
 from protocols.v3io.stream_reader import StreamReader

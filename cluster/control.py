@@ -16,7 +16,7 @@ from actors.names import NAMESPACE, supervisor_name
 from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
-from cluster.readiness import lacking
+from cluster.supervisor.readiness import lacking
 
 
 class Left(NamedTuple):
@@ -115,7 +115,7 @@ def start_pipeline(config: PipelineConfig) -> Any:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    from cluster import supervisor
+    from cluster.supervisor import actor as supervisor
 
     actor: Any = supervisor.SupervisorActor
     name = supervisor_name(config.pipeline)

@@ -11,7 +11,7 @@
     ├── NotReady           a pipeline did not come to the state asked for in time (exit code 1)
     └── ReplayFailed       dead letters that were replayed failed again (exit code 1)
 
-``ConfigError`` (``config.py``) is the other one that ends a command with exit code 2.
+``ConfigError`` (``config/files.py``) is the other one that ends a command with exit code 2.
 """
 
 from __future__ import annotations

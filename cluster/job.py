@@ -15,7 +15,7 @@ from typing import Any
 
 from actors.names import NAMESPACE
 from cluster.config import PipelineConfig
-from cluster.config_types import Section
+from cluster.config.types import Section
 from cluster.errors import CommandError, NoSuchPipeline, NotReady
 
 #: In a job's working directory, beside the pipeline file: variables that the submitter gave for it.
@@ -86,7 +86,7 @@ class Follower:
 
     def _look(self) -> bool:
         from cluster import control
-        from cluster.cli_start import summary
+        from cluster.cli.start import summary
 
         try:
             status = control.ask(self._supervisor, "status")

@@ -21,7 +21,7 @@ from actors.writer.writer import Delivery
 from cluster import control
 from cluster.errors import NoSuchPipeline
 from cluster.letters import Letters
-from cluster.plan import decoder_specs
+from cluster.supervisor.plan import decoder_specs
 from cluster.tail import events_of
 
 #: Seconds allowed to a writer to look into its memory.

@@ -27,9 +27,9 @@ from ray.job_submission import JobDetails, JobSubmissionClient
 
 from actors.backoff import Backoff
 from cluster.config import ConfigError, parse
+from cluster.config.yaml_source import UNSET
 from cluster.errors import CommandError, NoCluster
 from cluster.job import PASSING, VARIABLES, refuse_passing_folders
-from cluster.yaml_source import UNSET
 
 #: Seconds allowed to one request, to silence in a log (the job tells something every 30 s), and to a job server that is
 #: away while its job is followed.

@@ -15,7 +15,7 @@ from actors.monitor.tap import Passed
 from actors.writer.encode import encode_batch
 from cluster import control
 from cluster.errors import NoSuchPipeline
-from cluster.plan import decoder_specs
+from cluster.supervisor.plan import decoder_specs
 
 #: Seconds allowed to a monitor; who looks is told soon that it is away, and looks again.
 _TIMEOUT = 3.0

@@ -67,7 +67,7 @@ def wait_until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
 
 def main() -> None:
     from cluster import control
-    from cluster.cli_start import all_read
+    from cluster.cli.start import all_read
     from cluster.config import PipelineConfig
     from protocols.kronos.server import EventStore
     from tablecast import KronosClient

@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-from cluster.status_schema import PipelineStatus
+from cluster.watch.status_schema import PipelineStatus
 
 #: The schema as published.
 SCHEMA = json.loads((Path(__file__).parents[2] / "docs" / "status.schema.json").read_text())

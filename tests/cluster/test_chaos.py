@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cluster.chaos import Picker, actors_of
-from cluster.restarts import RestartHistory, RestartPolicy
+from cluster.supervisor.restarts import RestartHistory, RestartPolicy
 
 ACTORS = {"monitor": ["m1", "m2", "m3"], "decoder": ["d0", "d1"], "writer": ["w"], "supervisor": ["s"]}
 

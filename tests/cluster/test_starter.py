@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from cluster.cli import main
+from cluster.cli.main import main
 from cluster.config import load
 from cluster.starter import guess
 from protocols.kinetica.client import KineticaClient

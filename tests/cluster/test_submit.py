@@ -14,7 +14,7 @@ from aiohttp import web
 from click.testing import CliRunner, Result
 from ray.job_submission import JobStatus
 
-from cluster.cli import main
+from cluster.cli.main import main
 from cluster.config import PipelineConfig
 from cluster.errors import CommandError, NoCluster
 from cluster.job import VARIABLES, refuse_passing_folders, variables

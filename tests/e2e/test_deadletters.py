@@ -31,9 +31,9 @@ from actors.monitor.spool import Spool
 from actors.names import NAMESPACE, decoder_name, monitor_name, writer_name
 from actors.writer.actor import WriterActor
 from cluster import control
-from cluster.cli import main
+from cluster.cli.main import main
 from cluster.config import PipelineConfig
-from cluster.plan import decoder_specs
+from cluster.supervisor.plan import decoder_specs
 from protocols.kinetica.client import KineticaClient
 from protocols.kinetica.types import Column, TableType
 from protocols.kronos.client import KronosClient

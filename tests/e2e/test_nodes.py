@@ -21,8 +21,8 @@ from ray.autoscaler.v2.sdk import get_cluster_status
 
 from cluster import control, verify
 from cluster.config import PipelineConfig
-from cluster.hosts import LABEL
 from cluster.servers import embedded_server
+from cluster.supervisor.hosts import LABEL
 from protocols.kinetica.client import KineticaClient
 from protocols.kronos.client import KronosClient
 from tests.e2e import traffic

@@ -12,7 +12,7 @@ import pytest
 
 from cluster import control
 from cluster.check import probe
-from cluster.cli_start import all_read
+from cluster.cli.start import all_read
 from cluster.config import PipelineConfig
 from cluster.errors import NotReachable
 from cluster.servers import embedded_server

@@ -20,10 +20,10 @@ from selenium.webdriver.common.by import By
 
 from cluster import control
 from cluster.config import PipelineConfig
-from cluster.metrics import METRICS
-from cluster.readiness import lacking
-from cluster.status_schema import PipelineStatus
-from cluster.web.server import Board, WebServer
+from cluster.supervisor.readiness import lacking
+from cluster.watch.metrics import METRICS
+from cluster.watch.status_schema import PipelineStatus
+from cluster.watch.web.server import Board, WebServer
 from protocols.kinetica.client import KineticaClient
 from tests.cluster.statuses import check_status, pipeline, sink, table
 from tests.e2e import traffic

@@ -17,7 +17,7 @@ from actors.monitor.place import on_this_host
 from actors.monitor.settings import Drain, Predecessor
 from actors.monitor.source import SourceLost
 from actors.monitor.spool import Frozen, Position, Spool
-from cluster.spools import FoundSpool, search
+from cluster.supervisor.spools import FoundSpool, search
 from tests.actors.monitor.fakes import (
     FakeSource,
     FakeStream,

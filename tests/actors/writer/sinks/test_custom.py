@@ -17,7 +17,7 @@ from actors.block import BlockId
 from actors.writer.sinks import make_sink
 from actors.writer.sinks.custom import NoSuchSink, check_options, load_sink
 from cluster.config import parse
-from cluster.plan import writer_specs
+from cluster.supervisor.plan import writer_specs
 
 DOCS = Path(__file__).parents[4] / "docs" / "sinks.md"
 PIPELINE = """\

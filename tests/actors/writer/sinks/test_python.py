@@ -25,7 +25,7 @@ from actors.writer.sinks.base import PartlySent
 from actors.writer.sinks.custom import NoSuchSink
 from actors.writer.sinks.python import REFUSED_IN_A_ROW, CallbackRefused, PythonSink, make_calls
 from cluster.config import ConfigError, parse
-from cluster.plan import decoder_specs, writer_specs
+from cluster.supervisor.plan import decoder_specs, writer_specs
 from protocols.kinetica.client import KineticaClient
 from protocols.kinetica.server import TableServer
 from protocols.kinetica.types import Column, TableType

@@ -1,0 +1,1 @@
+"""The ``tablecast`` command: ``main.py``, and a module for most verbs."""

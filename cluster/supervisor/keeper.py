@@ -1,0 +1,612 @@
+"""Keeps the actors of one pipeline alive: starts, watches and restarts them, and places them on hosts.
+
+It decides nothing itself: ``fleet.py``, ``hosts.py``, ``pairs.py`` and ``pool.py`` do. What people ask for is in
+``actor.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Container
+from dataclasses import replace
+from typing import Any
+
+import ray
+from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actors.codec.actor import DecodeActor
+from actors.monitor.actor import MonitorActor
+from actors.names import NAMESPACE, decoder_name, drainer_name, monitor_name, standby_name
+from actors.ray_state import actor_info, named_actors
+from actors.writer.actor import WriterActor
+from cluster.config import PipelineConfig
+from cluster.supervisor import memory
+from cluster.supervisor.fleet import Action, Fleet, Kill, Look, MemberState, Ping, Start
+from cluster.supervisor.hosts import Hosts, Wait
+from cluster.supervisor.leaving import Leaving
+from cluster.supervisor.pairs import PATIENCE, Pair
+from cluster.supervisor.pauses import Pauses
+from cluster.supervisor.plan import (
+    ActorSpec,
+    decoder_specs,
+    drainer_spec,
+    monitor_specs,
+    standby_specs,
+    writer_specs,
+)
+from cluster.supervisor.pool import Pool
+from cluster.supervisor.searches import Searches
+from cluster.supervisor.sharing import assign_homes
+from cluster.supervisor.spools import Place
+from cluster.watch.status import Rates
+
+log = logging.getLogger(__name__)
+
+#: Kinds of actors, in the order in which they are ended.
+ACTORS: dict[str, Any] = {
+    "monitor": MonitorActor,
+    "standby": MonitorActor,
+    "drainer": MonitorActor,
+    "writer": WriterActor,
+    "decoder": DecodeActor,
+}
+#: Kinds whose actors deliver what is in a spool, and those of which a table has one or two.
+WITH_SPOOL = ("monitor", "drainer")
+TABLES = ("monitor", "standby")
+#: Kinds of which several may be in one actor, that is told which one is meant.
+MONITORS = ("monitor", "standby", "drainer")
+
+#: Seconds between two rounds of the loop; a dead actor is seen within a round after its ping.
+TICK = 0.1
+
+#: Seconds between two looks at the hosts, and at whether what an actor waits for is there.
+LOOK_INTERVAL = 0.5
+
+
+class Keeper:
+    """Keeps the actors of `config` alive until told to stop."""
+
+    def __init__(self, config: PipelineConfig) -> None:
+        self._memory = memory.Memory(config.pipeline)
+        remembered = self._memory.load()
+        self._first = config.digest
+        # Ray restarts a supervisor with the configuration it had at first.
+        changed = remembered.get("changed", {})
+        if changed.get("from") == self._first:
+            config = PipelineConfig.model_validate(changed["to"])
+        self._config = config
+        self._pool = Pool(config, remembered.get("decoders", {}))
+        self._pauses = Pauses.recall(remembered.get("paused", {}))
+        self._hosts = Hosts.recall(remembered.get("hosts", {}))
+        self._looked_at = 0.0
+        self._searches = Searches(self._hosts, str(config.spool.path), config.pipeline)
+        #: Table -> home; of tables that were never started, as far as is known before their spools are looked for.
+        self._homes: dict[str, str] = assign_homes(config, remembered.get("homes", {}))
+        self._homes_known = bool(remembered.get("homes"))
+        failures = remembered.get("failures", {})
+        self._fleet = Fleet(unresponsive=config.tuning.unresponsive, failures=failures)
+        self._fleet.want(self._specs())
+        #: By either name.
+        self._pairs: dict[str, Pair] = {}
+        #: ObjectRef -> who was told to become its table's monitor.
+        self._promotions: dict[Any, str] = {}
+        self._lock = threading.RLock()
+        self._changing = threading.Lock()
+        self._leaving = Leaving(self._lock, self._tell_decoders)
+        #: Member -> its actor, which others may share; and actor's name -> those of monitors that were created here.
+        self._handles: dict[str, Any] = {}
+        self._created: dict[str, Any] = {}
+        #: Member -> its incarnation, of monitors, standbys and drainers.
+        self._incarnations: dict[str, int] = {}
+        #: ObjectRef -> (names of members, handle asked, whether they were found)
+        self._calls: dict[Any, tuple[list[str], Any, bool]] = {}
+        #: (actor, whether they were found) -> members to be asked at the end of the round
+        self._to_ask: dict[tuple[Any, bool], list[str]] = {}
+        self._unsaved = False
+        self._since = time.time()
+        self._state = "running"
+        self._rates = Rates()
+        #: What the status says of the page, and the port that it has or had.
+        self._page: dict[str, str | None] = {"url": None, "problem": None}
+        self._web_port: int | None = remembered.get("web_port")
+        self._end_drainers()
+        self._find_leaving()
+        self._pair_up(remembered.get("fronts", ()))
+        self._save()
+
+    # -- the loop -----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Watch over the fleet until stopped."""
+        while self._state != "stopped":
+            try:
+                self._round()
+            except Exception:
+                log.exception("a round of the supervisor failed; going on")
+                time.sleep(1.0)
+
+    def _round(self) -> None:
+        with self._lock:
+            restarts = self._fleet.restarts
+            if self._state != "stopping":
+                self._watch_hosts(time.monotonic())
+                if not self._homes_known and self._hosts.alive and self._hosts.all_searched:
+                    self._know_homes()
+                for action in self._fleet.actions(time.monotonic()):
+                    self._do(action)
+                self._ask()
+                self._promote()
+            calls = [*self._calls, *self._searches.calls, *self._promotions]
+        done = ray.wait(calls, num_returns=len(calls), timeout=TICK)[0] if calls else []
+        if not calls:
+            time.sleep(TICK)
+        with self._lock:
+            for call in done:
+                if call in self._promotions:
+                    self._promoted(call)
+                elif not self._searches.take(call):
+                    self._answer(call)
+            if self._fleet.restarts != restarts or self._unsaved:
+                self._save()
+            self._rates.sample(self._fleet, time.monotonic())
+            if self._state == "running" and (step := self._pool.judge(self._fleet, time.monotonic())):
+                self._resize(step.size, "load", step.reason)
+
+    def _watch_hosts(self, now: float) -> None:
+        if now < self._looked_at + LOOK_INTERVAL:
+            return
+        self._looked_at = now
+        for host in self._hosts.look(ray.nodes(), now):
+            self._searches.begin(host)
+        self._searches.give_up(now)
+        if self._state == "running" and self._homes_known:
+            self._drain_orphans()
+
+    def _know_homes(self) -> None:
+        """Spools are found, so tables that have one go where it is. No monitor was started before."""
+        self._homes = assign_homes(self._config, self._hosts.known_homes())
+        self._homes_known = True
+        for spec in monitor_specs(self._config, self._homes):
+            if (member := self._fleet.members.get(spec.name)) is not None:
+                member.spec = spec
+        self._arrange()
+        self._save()
+
+    def _drain_orphans(self) -> None:
+        orphans = self._hosts.to_drain(self._wanted_homes, self._config.sinks)
+        for place, spool in orphans.items():
+            if any(pair.has(place.home) for pair in self._pairs.values()):
+                continue
+            # The folder may be that of a process for other tables.
+            here = (m.spec for m in self._fleet.members.values() if m.spec.kind in TABLES)
+            shared = self._hosts.homes.get(place.home) == place.host and any(
+                spec.home == place.home for spec in here
+            )
+            actor = monitor_name(self._config.pipeline, place.home) if shared else None
+            last_epoch = self._hosts.left.get(place)
+            spec = drainer_spec(self._config, place, spool.pending, last_epoch, actor)
+            if spec.name not in self._fleet.members:
+                log.warning("%s on host %s: delivering %d records", place.table, place.host, spool.records)
+                self._fleet.want([spec])
+
+    @property
+    def _wanted_homes(self) -> set[tuple[str, str]]:
+        """(home, table) of every monitor and standby."""
+        specs = (member.spec for member in self._fleet.members.values())
+        return {(spec.home, spec.which) for spec in specs if spec.kind in TABLES}
+
+    def _end_drainers(self) -> None:
+        """End those of an earlier life: what they had left to do is found anew."""
+        for handle in named_actors(drainer_name(self._config.pipeline, "", "").removesuffix("/")).values():
+            ray.kill(handle)
+
+    # -- decoders -----------------------------------------------------------------------------------------------
+
+    def _resize(self, size: int, by: str, reason: str) -> threading.Thread | None:
+        """Have `size` decoders; returns who waits until those that leave have finished what they have begun."""
+        before = self._pool.size
+        if size != before:
+            log.warning("decoders %d -> %d: %s", before, size, reason)
+        self._pool.resize(size, by, reason, time.monotonic())
+        self._save()
+        self._fleet.want(decoder_specs(self._config, size))
+        leaving = {}
+        for name in (decoder_name(self._config.pipeline, number) for number in range(size, before)):
+            self._fleet.unwant(name)
+            if (handle := self._handles.pop(name, None)) is not None:
+                leaving[name] = handle
+        if leaving:
+            return self._leaving.see_off(leaving)
+        self._tell_decoders()
+        return None
+
+    def _find_leaving(self) -> None:
+        """See off those that an earlier life had taken out of the pool."""
+        inside = {spec.name for spec in decoder_specs(self._config, self._pool.size)}
+        found = named_actors(decoder_name(self._config.pipeline, 0).removesuffix("0"))
+        leaving = {name: handle for name, handle in found.items() if name not in inside}
+        if leaving:
+            self._leaving.see_off(leaving)
+
+    def _tell_decoders(self) -> dict[str, Any] | None:
+        """Let all who send blocks to decoders know how many there are; returns the calls, None if some are away."""
+        with self._lock:
+            senders = {n: m.spec.actor for n, m in self._fleet.members.items() if m.spec.kind in WITH_SPOOL}
+            calls = {
+                senders[names[0]]: handle.set_decoders.remote(self._pool.size)
+                for handle, names in self._actors_of(WITH_SPOOL).items()
+            }
+            return calls if len(calls) == len(set(senders.values())) else None
+
+    def _actors_of(self, kinds: Container[str]) -> dict[Any, list[str]]:
+        """The actors of members of these kinds, with the names of the members in each."""
+        found: dict[Any, list[str]] = {}
+        for name, member in self._fleet.members.items():
+            if member.spec.kind in kinds and name in self._handles:
+                found.setdefault(self._handles[name], []).append(name)
+        return found
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case Start(spec):
+                try:
+                    self._start(spec)
+                except Exception as error:
+                    self._fleet.died(spec.name, reason(error), time.monotonic())
+            case Ping(name):
+                self._to_ask.setdefault((self._handles[name], False), []).append(name)
+            case Kill(name):
+                if (handle := self._handles.get(name)) is not None:
+                    self._process_failed(handle, "its process did not answer", time.monotonic())
+            case Look(name):
+                if name in self._handles and _has_no_process(self._handles[name]):
+                    cpus = self._fleet.members[name].spec.cpus
+                    why = (
+                        None
+                        if _free_cpus() >= cpus
+                        else f"waiting for {cpus} CPUs; add some, or end something"
+                    )
+                    self._fleet.waits(name, why, time.monotonic())
+
+    def _ask(self) -> None:
+        """Ask members how they are: one question to each actor."""
+        for (handle, found), names in self._to_ask.items():
+            specs = [self._fleet.members[name].spec for name in names if name in self._fleet.members]
+            if not specs:
+                continue  # they went in this round
+            whom = ([spec.which for spec in specs],) if specs[0].kind in MONITORS else ()
+            self._calls[handle.status.remote(*whom)] = (names, handle, found)
+        self._to_ask.clear()
+
+    def _start(self, spec: ActorSpec) -> None:
+        """Start `spec` in the running actor of its name, if it is not running there, else create that actor."""
+        self._leaving.take_back(spec.name)
+        handle = self._created.get(spec.actor)
+        if handle is not None:
+            self._begin(spec, handle)
+            return
+        try:
+            handle = ray.get_actor(spec.actor, NAMESPACE)
+        except ValueError:
+            self._create(spec)
+        else:
+            self._handles[spec.name] = handle
+            self._to_ask.setdefault((handle, True), []).append(spec.name)
+
+    def _begin(self, spec: ActorSpec, handle: Any) -> None:
+        """Start `spec` in its actor, which does not have it."""
+        self._handles[spec.name] = handle
+        self._gone(spec.name)
+        if spec.kind not in MONITORS:
+            handle.start.remote()
+            self._to_ask.setdefault((handle, False), []).append(spec.name)
+            return
+        incarnation = self._incarnations[spec.name] = self._incarnation()
+        made_from = (spec.settings, incarnation, spec.digest)
+        if spec.name in self._pairs:
+            call = handle.stand_by.remote(*made_from)
+        elif spec.kind == "monitor":
+            predecessor = self._hosts.predecessor(spec.home, spec.which)
+            intake = self._state == "running"
+            call = handle.start.remote(*made_from, self._pool.size, intake, predecessor, self._paused(spec))
+        else:
+            call = handle.start.remote(*made_from, self._pool.size, False, None, self._paused(spec))
+        self._calls[call] = ([spec.name], handle, False)
+
+    def _paused(self, spec: ActorSpec) -> list[str]:
+        """The sinks to which a monitor or drainer is to deliver nothing now."""
+        return self._pauses.of(spec.which, spec.settings.sinks)
+
+    def _node_for(self, spec: ActorSpec) -> str | None:
+        """The node on which a monitor or drainer has its spool; None while there is none."""
+        now = time.monotonic()
+        if spec.kind == "drainer" and spec.actor != monitor_name(self._config.pipeline, spec.home):
+            host = spec.settings.drain.host
+            place: str | Wait = host if host in self._hosts.alive else Wait(f"host {host} does not answer")
+        else:
+            before = self._hosts.homes.get(spec.home)
+            place = self._hosts.place(spec.home, spec.which, now, self._other_host(spec))
+            if before not in (None, place) and not isinstance(place, Wait):
+                self._fleet.alert(f"{spec.which} moved from host {before}, which is gone, to {place}")
+        if isinstance(place, Wait):
+            self._fleet.postpone(spec.name, place.reason, now + LOOK_INTERVAL)
+            return None
+        if spec.kind in TABLES:
+            self._end(drainer_name(self._config.pipeline, place, spec.home))
+        return self._hosts.alive[place].id
+
+    def _end(self, actor: str) -> None:
+        """End the drainers that are in that actor, and it with them."""
+        for name in [name for name, member in self._fleet.members.items() if member.spec.actor == actor]:
+            self._forget(name)
+
+    def _forget(self, name: str) -> Any:
+        """Want a member no more, and end it; its actor too unless others share it. Returns the call that ends it."""
+        spec = self._fleet.members[name].spec
+        self._fleet.unwant(name)
+        self._gone(name)
+        handle = self._handles.pop(name, None)
+        if handle is None:
+            return None
+        if handle in self._handles.values():
+            return handle.end.remote(spec.which, self._incarnations[name])
+        self._kill(handle)
+        return None
+
+    def _kill(self, handle: Any) -> None:
+        self._created = {actor: each for actor, each in self._created.items() if each != handle}
+        ray.kill(handle)
+
+    def _create(self, spec: ActorSpec) -> None:
+        common = {
+            "name": spec.actor,
+            "namespace": NAMESPACE,
+            "lifetime": "detached",
+            "num_cpus": spec.cpus,
+            "max_restarts": 0,
+        }
+        arguments: tuple[Any, ...] = ()
+        match spec.kind:
+            case "monitor" | "standby" | "drainer":
+                node = self._node_for(spec)
+                if node is None:
+                    return
+                common["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=False)
+            case "writer":
+                arguments = (self._config.pipeline, spec.settings, spec.digest)
+            case _:
+                common["scheduling_strategy"] = "SPREAD"
+                arguments = (spec.settings, spec.digest, max(1, int(spec.cpus)))
+        handle = ACTORS[spec.kind].options(**common).remote(*arguments)
+        if spec.kind in MONITORS:
+            self._created[spec.actor] = handle
+        self._begin(spec, handle)
+
+    def _incarnation(self) -> int:
+        """A new one, greater than all before."""
+        self._memory.incarnation = max(self._memory.incarnation + 1, int(time.time() * 1000))
+        self._save()
+        return self._memory.incarnation
+
+    # -- tables with a standby ----------------------------------------------------------------------------------
+
+    def _promote(self) -> None:
+        """Give a monitor to the tables with a standby that have none."""
+        for pair in [pair for name, pair in self._pairs.items() if name == pair.front]:
+            if not self._pairs.keys() >= {*pair.places}:
+                continue  # one of the two is being exchanged
+            ready = pair.ready
+            for name in pair.places:
+                self._fleet.members[name].patience = PATIENCE if ready and name == pair.leader else None
+            chosen = pair.choose(time.monotonic())
+            if chosen is None:
+                continue
+            log.warning("%s becomes the monitor of its table", chosen)
+            # What a standby has received is not stored yet, so it has to receive, if only to stop at once.
+            intake = ready or self._state == "running"
+            other = pair.other(chosen)
+            spec = self._fleet.members[chosen].spec
+            incarnation = self._incarnations[chosen] = self._incarnation()
+            call = self._handles[chosen].promote.remote(
+                spec.which, incarnation, self._pool.size, intake, other, self._paused(spec)
+            )
+            self._promotions[call] = chosen
+
+    def _promoted(self, call: Any) -> None:
+        name = self._promotions.pop(call)
+        pair = self._pairs.get(name)
+        if pair is None:
+            return  # the table has no standby any more
+        try:
+            ray.get(call)
+        except RayError as error:
+            log.error("%s did not become a monitor: %s", name, reason(error))
+            pair.promoted(name, False)
+        else:
+            pair.promoted(name, True)
+            self._arrange()
+            self._save()
+
+    def _pair_up(self, fronts: Container[str] = ()) -> None:
+        """Have a pair for each table with a standby; `fronts` are places that are known to have been monitors."""
+        before, self._pairs = self._pairs, {}
+        for table in (table.name for table in self._config.tables if table.standby):
+            places = monitor_name(self._config.pipeline, table), standby_name(self._config.pipeline, table)
+            front = next((place for place in places if place in fronts), places[0])
+            self._pairs |= dict.fromkeys(places, before.get(front) or Pair(places, front))
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Let the one of each two places that is the table's monitor be called so."""
+        for name, pair in self._pairs.items():
+            member = self._fleet.members[name]
+            member.spec = replace(member.spec, kind="monitor" if name == pair.front else "standby")
+
+    def _gone(self, name: str) -> None:
+        if name in self._pairs:
+            self._pairs[name].gone(name)
+
+    def _other_host(self, spec: ActorSpec) -> str | None:
+        """The host of the other place of the table."""
+        if spec.name not in self._pairs:
+            return None
+        other = self._pairs[spec.name].other(spec.name)
+        return self._hosts.homes.get(self._fleet.members[other].spec.home)
+
+    # -- answers ------------------------------------------------------------------------------------------------
+
+    def _answer(self, call: Any) -> None:
+        names, handle, found = self._calls.pop(call)
+        names = [
+            name for name in names if self._handles.get(name) == handle
+        ]  # others are of a life that is over
+        if not names:
+            return
+        now = time.monotonic()
+        try:
+            answer = ray.get(call)
+        except RayError as error:
+            if found and isinstance(error, RayActorError):
+                self._kill(handle)  # it was about to end when it was found
+                for name in names:
+                    self._replace(self._fleet.members[name].spec)
+            else:
+                self._process_failed(handle, reason(error), now, dead=isinstance(error, ActorDiedError))
+            return
+        for name in names:
+            spec = self._fleet.members[name].spec
+            own = answer.get(spec.which) if spec.kind in MONITORS else answer
+            self._take(spec, own, handle, found, now)
+
+    def _take(
+        self, spec: ActorSpec, answer: dict[str, Any] | None, handle: Any, found: bool, now: float
+    ) -> None:
+        """What one member said of itself; None: its actor does not have it."""
+        if self._handles.get(spec.name) != handle:
+            return  # its process was ended for another's sake
+        if found and answer is not None and "incarnation" in answer:
+            self._incarnations[spec.name] = answer["incarnation"]
+        if answer is None:
+            self._begin(spec, handle)
+        elif found and answer["digest"] != spec.digest:  # it was made from other settings
+            if spec.shares:
+                self._begin(spec, handle)
+            else:
+                self._kill(handle)
+                self._replace(spec)
+        elif answer.get("state") == "failed":
+            self._failed(spec, handle, answer, now)
+        else:
+            if found and spec.kind in MONITORS:
+                handle.set_decoders.remote(self._pool.size)
+            elif found:
+                handle.start.remote()
+            if self._fleet.members[spec.name].state is MemberState.STARTING:
+                how = "is found" if found else "is up"
+                log.info("%s %s, process %s", spec.name, how, answer.get("pid"), extra=_about(spec))
+            self._fleet.answered(spec.name, answer, now, found)
+            self._answered(spec, answer)
+
+    def _answered(self, spec: ActorSpec, answer: dict[str, Any]) -> None:
+        if pair := self._pairs.get(spec.name):
+            front = pair.front
+            pair.answered(spec.name, answer)
+            if pair.front != front:
+                self._arrange()
+                self._save()
+        # Also of those that were away when it was said, or heard of two pauses in the other order.
+        if "paused" in answer and answer["paused"] != self._paused(spec):
+            self._handles[spec.name].pause.remote(spec.which, self._paused(spec))
+        if spec.kind == "monitor" and self._hosts.answered(spec.home, spec.which, answer):
+            self._unsaved = True
+        elif spec.kind == "drainer" and answer.get("drained"):
+            host = spec.settings.drain.host
+            log.warning("%s on host %s: delivered", spec.which, host)
+            self._forget(spec.name)
+            self._hosts.drained(Place(host, spec.home, spec.which))
+            self._searches.begin(host)
+
+    def _replace(self, spec: ActorSpec) -> None:
+        """Create an actor in place of one that was found and ended, or join others in it."""
+        self._handles.pop(spec.name, None)
+        try:
+            if spec.actor in self._created:
+                self._begin(spec, self._created[spec.actor])
+            else:
+                self._create(spec)
+        except Exception as error:
+            self._lost(spec.name, reason(error), time.monotonic())
+
+    def _failed(self, spec: ActorSpec, handle: Any, answer: dict[str, Any], now: float) -> None:
+        """A member says that it has failed: it ends, and its process only if that is to blame, or nobody else's."""
+        if not spec.shares or answer.get("fatal"):
+            self._process_failed(handle, answer["problem"], now)
+            return
+        handle.end.remote(spec.which, self._incarnations[spec.name])
+        self._lost(spec.name, answer["problem"], now)
+
+    def _process_failed(self, handle: Any, why: str, now: float, dead: bool = False) -> None:
+        """An actor is of no use any more: all that are in it have failed."""
+        for name in [name for name, each in self._handles.items() if each == handle]:
+            self._lost(name, why, now)
+        if dead:
+            self._created = {actor: each for actor, each in self._created.items() if each != handle}
+        else:
+            self._kill(handle)
+
+    def _lost(self, name: str, why: str, now: float) -> None:
+        log.warning("%s failed: %s", name, why, extra=_about(self._fleet.members[name].spec))
+        self._fleet.died(name, why, now)
+        self._gone(name)
+        self._handles.pop(name, None)
+
+    def _specs(self) -> list[ActorSpec]:
+        """All actors but drainers."""
+        pool = decoder_specs(self._config, self._pool.size)
+        tables = [*monitor_specs(self._config, self._homes), *standby_specs(self._config)]
+        return [*tables, *writer_specs(self._config), *pool]
+
+    def _save(self) -> None:
+        self._unsaved = False
+        if self._state in ("stopping", "stopped"):
+            return  # what comes now is of a pipeline that has ended
+        values: dict[str, Any] = {
+            "decoders": self._pool.dump(),
+            "failures": dict(self._fleet.failures),
+            "paused": self._pauses.dump(),
+            "hosts": self._hosts.dump(),
+            "homes": self._homes if self._homes_known else {},
+            "web_port": self._web_port,
+            "fronts": [pair.front for name, pair in self._pairs.items() if name == pair.front],
+        }
+        if self._config.digest != self._first:
+            values["changed"] = {"from": self._first, "to": self._config.dump()}
+        self._memory.save(values)
+
+
+def _about(spec: ActorSpec) -> dict[str, Any]:
+    """What a log record about an actor says that it is about."""
+    if spec.kind == "decoder":
+        return {}
+    return {"sink" if spec.kind == "writer" else "table": spec.which}
+
+
+def _free_cpus() -> float:
+    """The most CPUs that a node has free."""
+    nodes = ray._private.state.available_resources_per_node()  # Ray's public API has only their sum
+    return max((float(node.get("CPU", 0.0)) for node in nodes.values()), default=0.0)
+
+
+def _has_no_process(handle: Any) -> bool:
+    """Whether an actor has no process yet."""
+    return actor_info(handle._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
+
+
+def reason(error: BaseException) -> str:
+    """One line of an exception that Ray may have wrapped in a traceback."""
+    cause = getattr(error, "cause", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    return f"{type(cause).__name__}: {lines[0] if lines else 'no message'}"

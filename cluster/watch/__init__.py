@@ -1,0 +1,1 @@
+"""What is to be seen of a running pipeline: its status, metrics and web page."""
