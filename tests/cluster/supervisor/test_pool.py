@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cluster.test_difference import config
+from tests.cluster.supervisor.test_difference import config
 
 from cluster.config import PipelineConfig
 from cluster.supervisor.fleet import Fleet
