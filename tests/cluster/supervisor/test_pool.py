@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.cluster.supervisor.test_difference import config
-
 from cluster.config import PipelineConfig
 from cluster.supervisor.fleet import Fleet
 from cluster.supervisor.load import WINDOW, Gauge
 from cluster.supervisor.plan import decoder_specs, monitor_specs, writer_specs
 from cluster.supervisor.pool import JUDGE_INTERVAL, Pool
+from tests.cluster.supervisor.test_difference import config
 
 
 def pool_config(low: int = 1, high: int = 4, **scaling: float) -> PipelineConfig:
