@@ -40,7 +40,7 @@ class Stream(DataSource):
     def read(self, batch_size: int | None = None) -> list[dict[str, Any]] | None:
         if self._next >= ISSUES:
             return None
-        time.sleep(0.02)  # the service takes its time
+        time.sleep(0.1)  # the service takes its time
         page = range(self._next, min(self._next + (batch_size or 100), ISSUES))
         self._next = page.stop
         # Once the rows that name this state are stored, a new start goes on behind them.
@@ -103,7 +103,7 @@ def main() -> None:
                 found: dict[str, Any] = control.ask(supervisor, "status")["tables"][0]
                 return found
 
-            wait_until(lambda: len(stored()) >= 500)
+            wait_until(lambda: len(stored()) >= 500 and table()["progress"] is not None)
             before = table()
             os.kill(before["pid"], signal.SIGKILL)
             print("killed the monitor half-way:", before["progress"]["msg"])
