@@ -145,6 +145,8 @@ def summary(report: dict[str, Any]) -> str:
 
 
 def _source(source: dict[str, Any]) -> str:
+    if source.get("dropped"):
+        return f"{source['inserted']:,} inserted; the table was dropped"
     if not source.get("audits", True):
         return f"{source['inserted']:,} read"
     if source["expected"] is None:

@@ -216,6 +216,7 @@ class Dispatcher:
         task = Task(lane.feed, block)
         isolated = len(self._deaths.get(task.id, ())) >= POISON_DEATHS
         strict = self._abort and block.feed == lane.feed and block.id not in self._permits
+        began = time.time()  # a decoder may be done before this returns
         decoder = self._transport.write(
             lane.sink,
             replace(task, strict=strict, isolated=isolated),
@@ -224,7 +225,7 @@ class Dispatcher:
             self._later(lambda result: self._written(lane, session, block, result)),
         )
         note = "in a process of its own" if isolated else ""
-        self._journal.note(lane.feed, block, "dispatched", lane.sink, actor=decoder, note=note)
+        self._journal.note(lane.feed, block, "dispatched", lane.sink, actor=decoder, note=note, at=began)
         if block.feed == lane.feed:
             self.tap.passes(block)
 

@@ -100,15 +100,18 @@ class Healer:
         self._stop.set()
         self._wake.set()
 
-    def reconcile(self, timeout: float) -> SourceAccount:
-        """Audit now, and fetch what is missing; returns the account when both are done, or at the timeout."""
+    def reconcile(self, timeout: float, over: Callable[[], bool] = lambda: False) -> SourceAccount:
+        """Audit now, and fetch what is missing; returns the account when both are done, or at the timeout.
+
+        Or as soon as `over` says that there is nothing to audit any more.
+        """
         with self._audited:
             # One that is under way may have counted already.
             goal = self._audits + 2
             self._audit_at = 0.0
             self._wake.set()
             deadline = time.monotonic() + timeout
-            while self._audits < goal and (left := deadline - time.monotonic()) > 0:
+            while self._audits < goal and (left := deadline - time.monotonic()) > 0 and not over():
                 self._audited.wait(min(left, TICK))
                 self._audit_at = 0.0
                 self._wake.set()

@@ -285,7 +285,11 @@ class Monitor:
         """
         if self._healer is None:
             return self.gaps.account()  # a source that is asked gives all that it has anyway
-        return self._healer.reconcile(timeout)
+        return self._healer.reconcile(timeout, lambda: self._dropped)
+
+    @property
+    def _dropped(self) -> bool:
+        return self._receiver is not None and self._receiver.state == "dropped"
 
     @property
     def gaps(self) -> GapLog:
@@ -361,7 +365,11 @@ class Monitor:
         """What became of every record at every sink, counted afresh, and what is known of the source."""
         return {
             "accounts": [account.shown() for account in self.spool.audit()],
-            "source": {**_shown(self.gaps.account()), "audits": self._healer is not None},
+            "source": {
+                **_shown(self.gaps.account()),
+                "audits": self._healer is not None and not self._dropped,
+                "dropped": self._dropped,
+            },
             "gaps": [asdict(gap) for gap in self.gaps.latest(GAPS) if gap.state != "healed"],
         }
 

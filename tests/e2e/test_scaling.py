@@ -107,20 +107,21 @@ def test_the_pool_follows_the_load_and_says_why(
     assert pool(supervisor)["mode"] == "automatic"
     inserted = 0
 
-    def grown() -> dict[str, Any] | None:
+    def loaded() -> list[dict[str, Any]]:
+        """Have rows wait; the steps so far."""
         nonlocal inserted
         status = control.ask(supervisor, "status")
         if status["tables"][0]["pending"] < 2 * ROWS:
             kinetica.insert_records(unique, [traffic.frame(n) for n in range(inserted, inserted + ROWS)])
             inserted += ROWS
-        decoders: dict[str, Any] = status["decoders"]
-        return decoders if decoders["steps"] else None
+        steps: list[dict[str, Any]] = status["decoders"]["steps"]
+        return steps
 
-    (step,) = wait_until(grown, "the pool has grown")["steps"]
+    (step,) = wait_until(loaded, "the pool has grown")
     assert (step["from"], step["to"], step["by"]) == (1, 2, "load")
     assert "backlog" in step["reason"]
     assert "busy" in step["reason"]
-    wait_until(lambda: _working(supervisor) == 2, "rows pass through both")
+    wait_until(lambda: loaded() and _working(supervisor) == 2, "rows pass through both")
     steps = wait_until(lambda: _steps(supervisor, 2), "the pool has shrunk again")
     assert (steps[1]["from"], steps[1]["to"], steps[1]["by"]) == (2, 1, "load")
     assert "nothing waits" in steps[1]["reason"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -126,6 +127,20 @@ def test_without_an_increasing_column_the_gap_says_how_many_are_missing(
     wait_for(lambda: second.gaps.counts() == {"unhealed": 1})
     assert second.gaps.latest(1)[0].missing == 3
     assert second.reconcile(10.0).shortfall == 0  # of what is not accounted for
+
+
+def test_of_a_dropped_table_there_is_nothing_to_audit(work: Work, client: KineticaClient) -> None:
+    insert(client, 1)
+    monitor = work.start()
+    insert(client, 2)
+    work.wait_for_rows(2)
+    client.clear_table("t")
+    wait_for(lambda: monitor.status()["state"] == "dropped")
+    began = time.monotonic()
+    assert monitor.reconcile(60.0).expected == 0
+    assert time.monotonic() < began + 30.0
+    source = monitor.conservation()["source"]
+    assert (source["audits"], source["dropped"]) == (False, True)
 
 
 @pytest.mark.parametrize("before", [None, "name", "nothing"])
