@@ -36,11 +36,11 @@ def _probe_data_source(table: str, source: DataSourceTable) -> Iterator[tuple[st
 
 def _probe_stream(table: str, source: V3ioStreamSource) -> tuple[str, str]:
     key = source.access_key.get_secret_value() or None
-    with V3ioClient(
-        source.url, key, timeout=source.timeout, verify=str(source.ca_file) if source.ca_file else True
-    ) as client:
-        try:
+    try:
+        with V3ioClient(
+            source.url, key, timeout=source.timeout, verify=str(source.ca_file) if source.ca_file else True
+        ) as client:
             shards = StreamReader(client, source.container, source.path).shard_count()
-        except V3ioError as error:
-            return "", f"table {table}: {error}"
+    except (V3ioError, ValueError, OSError) as error:
+        return "", f"table {table}: {error}"
     return f"table {table}: V3IO stream {source.container}/{source.path}, {shards} shards", ""

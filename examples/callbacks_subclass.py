@@ -56,14 +56,12 @@ def main():
     with embedded_server("kinetica", "--monitor-port", "0") as url, KineticaClient(url) as client:
         columns = TableType((Column("id", "long"), Column("amount", "int")))
         client.create_table(TABLE, client.create_type(columns))
-        orders = Orders(url, TABLE)
-        orders.start_monitor()
-        rows = [json.dumps({"id": number, "amount": 10 * number}) for number in range(1, 5)]
-        client.call("/insert/records", table_name=TABLE, list_encoding="json", list_str=rows)
-        assert orders.complete.wait(PATIENCE), "the rows did not come"
-        client.clear_table(TABLE)
-        assert orders.wait(PATIENCE), "that the table is gone was not noticed"
-        orders.stop_monitor()  # it has ended already; this does nothing
+        with Orders(url, TABLE) as orders:  # start_monitor(), and stop_monitor() at the end
+            rows = [json.dumps({"id": number, "amount": 10 * number}) for number in range(1, 5)]
+            client.call("/insert/records", table_name=TABLE, list_encoding="json", list_str=rows)
+            assert orders.complete.wait(PATIENCE), "the rows did not come"
+            client.clear_table(TABLE)
+            assert orders.wait(PATIENCE), "that the table is gone was not noticed"
     print("done")
 
 

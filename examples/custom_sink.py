@@ -79,7 +79,7 @@ def main() -> None:
         control.connect(own=True)  # a Ray of this process
         try:
             print("starting the pipeline")
-            control.wait_ready(control.start_pipeline(config), 60)
+            assert control.wait_ready(control.start_pipeline(config), 60), "the pipeline did not come up"
             frames = []
             for n in range(1000):
                 frame = io.BytesIO()

@@ -45,7 +45,7 @@ with (
 
     try:
         print("starting the pipeline")
-        control.wait_ready(control.start_pipeline(config), 60)
+        assert control.wait_ready(control.start_pipeline(config), 60), "the pipeline did not come up"
         counts = ray.get([square.remote(range(start, start + 500)) for start in (0, 500)])
         print("the tasks put", sum(counts), "events")
         with KronosClient(kronos) as client:

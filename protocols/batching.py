@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Literal
 
 from protocols.accumulator import Accumulator, BatchingError, BufferFull, Chunk, Record
+from protocols.checks import check_number
 
 log = logging.getLogger(__name__)
 
@@ -199,10 +200,12 @@ class Batcher(Generic[Record]):
         """Wait until all that has been added so far is delivered.
 
         Raises:
+            TypeError, ValueError: for what is no number of seconds.
             NotDelivered: it is not, `timeout` seconds later; it is still being tried.
             RecordsRejected: since the last flush, records were refused for good. Flushes at the same time are all told.
         """
         self._not_in_handler("flush")
+        check_number("timeout", timeout)
         with self._changed:
             goal = self._queue.added
             mine = _Refused[Record]()
@@ -235,6 +238,7 @@ class Batcher(Generic[Record]):
     def close(self, timeout: float = 30.0) -> None:
         """Flush, then end the thread; what is left after `timeout` seconds is given up. Raises as :meth:`flush`."""
         self._not_in_handler("close")
+        check_number("timeout", timeout)
         with self._changed:
             self._closed = True
         try:

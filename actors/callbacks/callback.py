@@ -78,8 +78,8 @@ class Callback:
             and when the connection to the server was lost or is back.
         event_options: of ``INSERT_DECODED`` and ``INSERT_BATCH``, an :class:`InsertDecodedOptions`.
 
-    Raises :class:`MonitorError` for arguments of the wrong type and for callables that do not take one argument, such
-    as coroutine functions, which nobody would await.
+    Raises :class:`MonitorError` for arguments of the wrong type and for callables that do not take one argument, and
+    for coroutine functions and generators, whose bodies nobody would run.
     """
 
     Type = CallbackType
@@ -141,8 +141,13 @@ def check_callable(name: str, given: object, arguments: int = 1) -> None:
         return
     if not callable(given):
         raise MonitorError(f"{name} is a {_kind(given)}; give a function or method")
-    if inspect.iscoroutinefunction(given):
-        raise MonitorError(f"{name} is a coroutine function, which nobody would await; give a plain function")
+    for function in (given, type(given).__call__):
+        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+            raise MonitorError(
+                f"{name} is a coroutine function, which nobody would await; give a plain function"
+            )
+        if inspect.isgeneratorfunction(function):
+            raise MonitorError(f"{name} has a yield, and its body would never run; give a plain function")
     try:
         inspect.signature(given).bind(*range(arguments))
     except TypeError as error:

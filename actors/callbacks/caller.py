@@ -32,18 +32,22 @@ SLICE = 100
 
 
 class Aborted(Exception):
-    """A record did not decode, and its callback wants the monitor to end then."""
+    """A record did not decode, and its callback wants the monitor to end then; `position` is its place in its run."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
 
 
-def failures(call: Callable[[Any], object], arguments: Iterable[Any]) -> Iterator[Exception]:
-    """Call with each argument in turn; gives the error of each call that fails, and goes on behind it."""
+def failures(call: Callable[[Any], object], arguments: Iterable[Any]) -> Iterator[BaseException]:
+    """Call with each argument in turn; gives the error, of whatever kind, of each that fails, and goes on."""
     rest = iter(arguments)
     while True:
         try:
             for argument in rest:
                 call(argument)
             return
-        except Exception as error:
+        except BaseException as error:  # sys.exit() in a callback would end the thread, and nobody would know
             yield error
 
 
@@ -86,18 +90,32 @@ class Caller:
                 self._rows(Run(item.schema, item.frames[start : start + CHUNK], item.doubt))
 
     def _rows(self, run: Run) -> None:
+        try:
+            self._batch(run)
+        except Aborted as error:
+            # What came before is the other callbacks' as well.
+            self._one_by_one(replace(run, frames=run.frames[: error.position]))
+            raise
+        self._one_by_one(run)
+
+    def _batch(self, run: Run) -> None:
+        """Rows as a batch, then what did not decode."""
+        batch = self._callbacks.get(CallbackType.INSERT_BATCH)
+        if batch is None:
+            return
+        decoded = _decode(run, raw=False)
+        rows = decoded.rows
+        if decoded.rejects and batch.aborts:
+            rows = rows.slice(0, _before(decoded, decoded.rejects[0].position))
+        if rows.num_rows:
+            self._call(CallbackType.INSERT_BATCH, [rows])
+        for reject in decoded.rejects:
+            self._undecoded(batch, reject.reason, reject.frame, reject.position)
+
+    def _one_by_one(self, run: Run) -> None:
+        """Single rows, decoded or as they were received, or both."""
         raw = self._callbacks.get(CallbackType.INSERT_RAW)
         single = self._callbacks.get(CallbackType.INSERT_DECODED)
-        batch = self._callbacks.get(CallbackType.INSERT_BATCH)
-        if batch is not None:
-            decoded = _decode(run, raw=False)
-            rows = decoded.rows
-            if decoded.rejects and batch.aborts:
-                rows = rows.slice(0, _before(decoded, decoded.rejects[0].position))
-            if rows.num_rows:
-                self._call(CallbackType.INSERT_BATCH, [rows])
-            for reject in decoded.rejects:
-                self._undecoded(batch, reject.reason, reject.frame)
         if single is None:
             if raw is not None:
                 self._call(CallbackType.INSERT_RAW, run.frames)
@@ -123,18 +141,18 @@ class Caller:
             if reject is not None:
                 if frames is not None:
                     self._call(CallbackType.INSERT_RAW, [reject.frame])
-                self._undecoded(single, reject.reason, reject.frame)
+                self._undecoded(single, reject.reason, reject.frame, reject.position)
 
     def counted(self, kind: str, frames: Sequence[bytes], schema: str) -> None:
         """An ``update`` or ``delete`` of as many rows as each frame says."""
         which = CallbackType.UPDATED if kind == "update" else CallbackType.DELETED
         if which not in self._callbacks:
             return
-        for frame in frames:
+        for position, frame in enumerate(frames):
             try:
                 count = read_count(schema, frame)
             except FrameError as error:
-                self._undecoded(self._callbacks[which], str(error), frame)
+                self._undecoded(self._callbacks[which], str(error), frame, position)
             else:
                 self._call(which, [count])
 
@@ -171,12 +189,12 @@ class Caller:
                 self._log.error("%s", text, exc_info=error)
                 self._tell(callback, text)
 
-    def _undecoded(self, callback: Callback, reason: str, frame: bytes) -> None:
+    def _undecoded(self, callback: Callback, reason: str, frame: bytes, position: int) -> None:
         text = f"{self._table}: a record did not decode: {reason}; its bytes: {shorten(frame, 200)}"
         self._log.warning("%s", text)
         self._tell(callback, text)
         if callback.aborts:
-            raise Aborted(text)
+            raise Aborted(text, position)
 
     def _tell(self, callback: Callback, text: str) -> None:
         if callback.error_callback is not None:

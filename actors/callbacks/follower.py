@@ -86,28 +86,34 @@ class Follower:
 
     def run(self) -> None:
         """Follow until :meth:`stop`, until the table is gone, or until a callback aborts."""
-        stream: Stream | None = self._stream
         try:
-            while stream is not None:
-                try:
-                    self._follow(stream)
-                    return
-                except SourceLost as error:
-                    if isinstance(error, TableGone):
-                        raise
-                    stream = self._again(error)
-            if (
-                self._held is not None
-            ):  # stopped while the server was away: of what type rows are, nobody can tell
+            gone = self._follow_streams()
+            if self._held is not None:  # no stream came that could tell of what type the last rows are
                 self._caller.handle(self._held.confirmed(self._held.end))
-        except TableGone as error:
-            why = "" if isinstance(error.__cause__, TableNotFound) else f": {error}"
-            self._caller.dropped(f"Table {self._table} does not exist anymore{why}")
+            if gone is not None:
+                why = "" if isinstance(gone.__cause__, TableNotFound) else f": {gone}"
+                self._caller.dropped(f"Table {self._table} does not exist anymore{why}")
         except Aborted as error:
             self._log.error("%s: aborted: %s", self._table, error)
         except Exception as error:  # a defect of ours, of which nobody would hear otherwise
             self._log.exception("%s: the monitor has failed", self._table)
             self._caller.problem(f"{self._table}: the monitor has failed, and ends: {error!r}")
+
+    def _follow_streams(self) -> TableGone | None:
+        """Follow one stream after the other until :meth:`stop`, or until the table is gone, which is returned."""
+        stream: Stream | None = self._stream
+        try:
+            while stream is not None:
+                try:
+                    self._follow(stream)
+                    return None
+                except TableGone:
+                    raise
+                except SourceLost as error:
+                    stream = self._again(error)
+        except TableGone as error:
+            return error
+        return None
 
     def _again(self, lost: SourceLost) -> Stream | None:
         """Open the stream again, for as long as it takes; None if stopped meanwhile."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from actors.callbacks.errors import MonitorError
@@ -39,10 +40,18 @@ class Options:
         if not isinstance(_dict, dict):
             raise MonitorError(f"options are given as a dict, not as a {type(_dict).__name__}")
         if unknown := [str(key) for key in _dict if key not in self._supported_options]:
-            known = ", ".join(self._supported_options)
-            raise MonitorError(f"unknown options: {', '.join(unknown)}; there are {known}")
+            raise self._unknown(unknown)
         for key, value in _dict.items():
             setattr(self, key, value)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name.removeprefix("_") not in self._supported_options:
+            raise self._unknown([name])
+        super().__setattr__(name, value)
+
+    def _unknown(self, names: Sequence[str]) -> MonitorError:
+        known = ", ".join(self._supported_options)
+        return MonitorError(f"unknown options: {', '.join(names)}; there are {known}")
 
     @staticmethod
     def default() -> Options:
@@ -57,7 +66,7 @@ class Options:
     def inactivity_timeout(self, value: float) -> None:
         try:
             minutes = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise MonitorError("inactivity_timeout is not a number of minutes") from None
         if not 0 < minutes < math.inf:
             raise MonitorError(f"inactivity_timeout is {value}; give a number of minutes above 0")

@@ -114,12 +114,21 @@ class GapLog:
     def open(self, cause: str, began: float, ended: float | None = None) -> int:
         """Note a gap; with `ended`, one that is over already. Returns its number."""
         with self.transaction() as db:
-            query = "SELECT coalesce(max(number), 0) + 1 FROM gap WHERE holder = ?"
-            ((number,),) = db.execute(query, (self._table,)).fetchall()
-            db.execute(
-                "INSERT INTO gap (holder, number, cause, began, ended, state) VALUES (?, ?, ?, ?, ?, ?)",
-                (self._table, number, cause, began, ended, "open" if ended is None else "healing"),
-            )
+            return self._add(db, cause, began, ended, "open" if ended is None else "healing")
+
+    def lose(self, db: sqlite3.Connection, cause: str, ended: float) -> None:
+        """Note a gap since the last :meth:`hear` that nobody can heal."""
+        self._add(db, cause, self._heard(db) or ended, ended, "unhealed")
+
+    def _add(
+        self, db: sqlite3.Connection, cause: str, began: float, ended: float | None, state: State
+    ) -> int:
+        query = "SELECT coalesce(max(number), 0) + 1 FROM gap WHERE holder = ?"
+        ((number,),) = db.execute(query, (self._table,)).fetchall()
+        db.execute(
+            "INSERT INTO gap (holder, number, cause, began, ended, state) VALUES (?, ?, ?, ?, ?, ?)",
+            (self._table, number, cause, began, ended, state),
+        )
         return int(number)
 
     def end(self, number: int, ended: float) -> None:
@@ -246,8 +255,11 @@ class GapLog:
     def heard(self) -> float:
         """The last time of :meth:`hear`; 0 if the table was never followed."""
         with self.transaction() as db:
-            query = "SELECT heard FROM source_account WHERE holder = ?"
-            ((at,),) = db.execute(query, (self._table,)).fetchall()
+            return self._heard(db)
+
+    def _heard(self, db: sqlite3.Connection) -> float:
+        query = "SELECT heard FROM source_account WHERE holder = ?"
+        ((at,),) = db.execute(query, (self._table,)).fetchall()
         return float(at)
 
     # -- catching up --------------------------------------------------------------------------------------------

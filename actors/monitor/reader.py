@@ -246,11 +246,13 @@ class Reader:
 
     def _commit(self, done: bool) -> None:
         blocks, state, rows = self._unsaved, self._next_state, sum(block.count for block in self._unsaved)
-        kinds = self._encoder.kinds
+        kinds, gap, now = self._encoder.kinds, self._gap, time.time()
 
         def work(db: sqlite3.Connection) -> None:
             self._gaps.received(db, rows)
-            self._gaps.hear(db, time.time())
+            if gap is not None:  # which nobody can fetch
+                self._gaps.lose(db, gap, now)
+            self._gaps.hear(db, now)
             self._notebook.write(db)
             self._gaps.keep(db, KINDS, kinds)
             if state is not None:
@@ -261,8 +263,8 @@ class Reader:
         self._spool.append(blocks, work)
         self._notebook.written()
         self.received += rows
-        if self._gap is not None:
-            self._note(self._gap)
+        if gap is not None:
+            log.error("%s: %s", self._settings.table, gap)
         self._forget_unsaved()
         if blocks:
             self._journal.committed(blocks)
@@ -270,13 +272,6 @@ class Reader:
 
     def _forget_unsaved(self) -> None:
         self._unsaved, self._next_state, self._gap = [], None, None
-
-    def _note(self, gap: str) -> None:
-        """Tell that rows may be missing, which nobody can fetch."""
-        log.error("%s: %s", self._settings.table, gap)
-        now = time.time()
-        number = self._gaps.open(gap, self._gaps.heard() or now, now)
-        self._gaps.close(number, "unhealed", None)
 
     def _make_room(self, builder: BlockBuilder) -> None:
         """Take nothing more while the spool is full: the source waits."""

@@ -93,7 +93,7 @@ class KineticaClient(Closing):
             directory of trusted ones. There is no way to skip the check.
 
     The constructor sends nothing. Proxies and credentials of the environment (``HTTP_PROXY``, ``.netrc``) are
-    not used. Raises ``ValueError`` for a malformed argument; calls raise :class:`KineticaError`.
+    not used. Raises ``TypeError`` and ``ValueError`` for arguments that cannot be; calls raise :class:`KineticaError`.
     """
 
     def __init__(

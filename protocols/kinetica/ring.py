@@ -18,12 +18,13 @@ import ssl
 from collections.abc import Mapping, Sequence
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal, NamedTuple, NoReturn
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import SplitResult, unquote
 
 import requests
 import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
+from protocols.checks import check_token, check_type, check_url, check_verify
 from protocols.kinetica import wire
 from protocols.kinetica.errors import (
     AuthenticationFailed,
@@ -76,8 +77,8 @@ class _ClusterFailed(Exception):
 class Ring:
     """Clusters that serve the same tables, of which one at a time is used; for any number of threads.
 
-    The arguments are those of :class:`protocols.kinetica.client.KineticaClient`. Raises ``ValueError`` for a
-    malformed one.
+    The arguments are those of :class:`protocols.kinetica.client.KineticaClient`. Raises ``TypeError`` and
+    ``ValueError`` for one that cannot be.
     """
 
     def __init__(
@@ -92,10 +93,10 @@ class Ring:
     ) -> None:
         if not (timeout > 0 and math.isfinite(timeout)):
             raise ValueError(f"timeout is a positive number of seconds, not {timeout!r}")
-        if verify is not True and (not verify or not os.path.exists(verify)):
-            raise ValueError(
-                f"verify is True or the path of trusted certificates that exists, not {verify!r}"
-            )
+        trusted = check_verify(verify)
+        for name, value in (("username", username), ("password", password)):
+            if value is not None:
+                check_type(name, value, str)
         if password is not None and not username:
             raise ValueError("a password needs a username")
         parts = [_split_url(url) for url in ([urls] if isinstance(urls, str) else urls)]
@@ -108,7 +109,7 @@ class Ring:
         self._timeout = timeout
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.verify = verify if verify is True else os.fspath(verify)
+        self._session.verify = trusted
         # Kinetica sets no cookies, and the jar is the one part of a session that threads must not share.
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         for scheme in ("http://", "https://"):
@@ -205,17 +206,13 @@ class Ring:
 
 
 def _split_url(url: str) -> SplitResult:
-    try:
-        part = urlsplit(url)
-        _ = part.port
-    except ValueError:
-        part = urlsplit("")
-    if part.scheme not in ("http", "https") or not part.hostname or part.query or part.fragment:
-        # The text of the URL may hold a password in a place where it can't be told from the rest.
-        raise ValueError(
-            "malformed URL; write http://host:9191 or https://host:8082/gpudb-0, with any"
-            " special character of a user name or password percent-encoded"
-        )
+    advice = (
+        "malformed URL; write http://host:9191 or https://host:8082/gpudb-0, with any"
+        " special character of a user name or password percent-encoded"
+    )
+    part = check_url(url, advice)
+    if part.query or part.fragment:
+        raise ValueError(advice)
     return part
 
 
@@ -233,10 +230,7 @@ def _headers(
     if username is None and part.username:
         username, password = unquote(part.username), unquote(part.password or "")
     if token is not None:
-        token = token.strip()  # tokens come from files, with a line end
-        if not token or not token.isascii() or not token.isprintable() or " " in token:
-            raise ValueError("the token is empty or holds characters that no bearer token has")
-        headers["Authorization"] = f"Bearer {token}"
+        headers["Authorization"] = f"Bearer {check_token(token)}"
     elif username:
         pair = f"{username}:{password or ''}".encode()
         headers["Authorization"] = f"Basic {base64.b64encode(pair).decode()}"

@@ -83,6 +83,8 @@ class KronosClient(Closing):
         check_number("chunk_size", check_type("chunk_size", chunk_size, int), 1)
         check_number("max_retries", check_type("max_retries", max_retries, int))
         check_number("exit_timeout", exit_timeout)
+        if limits is not None:
+            check_type("limits", limits, Limits)
         self._namespace = _namespace(namespace)
         self._connection = Connection(
             http_url, timeout=check_timeout(timeout), username=username, password=password, token=token
@@ -103,6 +105,7 @@ class KronosClient(Closing):
 
     def close(self, timeout: float = 30.0) -> None:
         """Flush, then end; what is not delivered `timeout` seconds later is given up. Raises as :meth:`flush`."""
+        check_number("timeout", timeout)
         if self._closed:
             return
         self._closed = True
@@ -167,6 +170,7 @@ class KronosClient(Closing):
             RecordsRejected: since the last flush, the server refused events for good; all others are stored.
         """
         self._open()
+        check_number("timeout", timeout)
         if self._outbox is not None:
             self._outbox.batcher.flush(timeout)
 

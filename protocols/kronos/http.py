@@ -8,11 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlunsplit
 
 import orjson
 import requests
 
+from protocols.checks import check_token, check_type, check_url
 from protocols.exits import renew_after_fork
 from protocols.kronos.errors import (
     BadReply,
@@ -46,15 +47,15 @@ class Connection:
         timeout: seconds to connect, to wait for each part of a streamed reply, and for the whole of any other.
         username, password: for HTTP basic authentication, as of a proxy before the server; or `token`, a bearer token.
 
-    All calls raise :class:`KronosError`; ``ValueError`` for a URL that is not one.
+    All calls raise :class:`KronosError`; the constructor ``TypeError`` and ``ValueError`` for arguments that cannot be.
     """
 
     def __init__(
         self, url: str, *, timeout: float = 30.0, username: str = "", password: str = "", token: str = ""
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("a Kronos URL looks like http://host:port")
+        parts = check_url(url, "a Kronos URL looks like http://host:port")
+        for name, value in (("username", username), ("password", password), ("token", token)):
+            check_type(name, value, str)
         #: The URL without credentials.
         self.url = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path.rstrip("/"), "", ""))
         self.timeout = timeout
@@ -62,7 +63,7 @@ class Connection:
             username, password = unquote(parts.username), unquote(parts.password or "")
         self._auth: requests.auth.AuthBase | None = None
         if token:
-            self._auth = _Bearer(token)
+            self._auth = _Bearer(check_token(token))
         elif username:  # as bytes, of which requests would otherwise make Latin-1
             self._auth = requests.auth.HTTPBasicAuth(username.encode(), password.encode())
         self.after_fork()

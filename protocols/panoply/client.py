@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from urllib.parse import urlsplit
 
 import requests
 
+from protocols.checks import check_type, check_url
 from protocols.panoply import wire
 from protocols.panoply.errors import MessageRefused, TransientError
 from protocols.retry_after import parse_retry_after
@@ -41,7 +41,7 @@ class PanoplyClient:
     ) -> None:
         self._credentials = credentials
         self._timeout = timeout
-        self.address = (url or credentials.url).rstrip("/") + credentials.path
+        self.address = check_type("url", url or credentials.url, str).rstrip("/") + credentials.path
 
     def __repr__(self) -> str:
         return f"PanoplyClient({self.host!r})"
@@ -53,9 +53,9 @@ class PanoplyClient:
 
     @address.setter
     def address(self, address: str) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("the address of a queue looks like https://host/account/name")
+        parts = check_url(
+            address, "the address of a queue looks like https://host/account/name", "the address"
+        )
         self._address = address
         #: Where that is, as messages name it.
         self.host = parts.netloc.rpartition("@")[2]

@@ -21,6 +21,7 @@ from typing import Any, Self, TypeVar, cast
 
 import requests
 
+from protocols.checks import check_callable, check_timeout, check_type
 from protocols.panoply.emitter import Emitter
 from protocols.panoply.source_errors import PanoplyException, TokenValidationException
 
@@ -135,8 +136,15 @@ def validate_token(
         exceptions: with none, nothing is caught.
         access_key, refresh_key: the names of both tokens in the source and in the answer.
 
-    The method raises :class:`TokenValidationException`, which is not retryable, if there is no new token.
+    Raises ``TypeError`` for arguments of a wrong type. The method raises :class:`TokenValidationException`, which is
+    not retryable, if there is no new token.
     """
+    check_type("refresh_url", refresh_url, str)
+    classes = exceptions if isinstance(exceptions, tuple) else (exceptions,)
+    if not all(isinstance(each, type) and issubclass(each, BaseException) for each in classes):
+        raise TypeError(f"exceptions must be an exception class or a tuple of some, not {exceptions!r:.80}")
+    if not isinstance(callback, str) and callback is not None:
+        check_callable("callback", callback)
 
     def decorate(method: Method) -> Method:
         @functools.wraps(method)
@@ -212,7 +220,12 @@ def background_progress(
 
     The method works on a thread of its own, and its result or exception is passed on. After `timeout` seconds it is
     left alone, and :class:`PanoplyException` is raised.
+
+    Raises ``TypeError`` and ``ValueError`` for arguments that cannot be.
     """
+    check_type("message", message, str)
+    check_timeout(waiting_interval, "waiting_interval")
+    check_timeout(timeout)
 
     def decorate(method: Method) -> Method:
         @functools.wraps(method)

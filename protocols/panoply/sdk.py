@@ -7,12 +7,11 @@ Delivery is at least once: a message whose answer was lost is sent again.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-
-import orjson
 
 from protocols.accumulator import Accumulator, BatchingError, Chunk, Limits
 from protocols.backoff import Backoff
@@ -44,7 +43,7 @@ class Written(NamedTuple):
     @property
     def record(self) -> dict[str, Any]:
         """The record, with its table under ``__table``."""
-        record: dict[str, Any] = orjson.loads(self.text)
+        record: dict[str, Any] = json.loads(self.text)
         return record
 
 
@@ -153,7 +152,8 @@ class SDK(Emitter, Closing):
 
         Raises:
             TypeError: the table is no text, the record no mapping, or a value has no form in JSON.
-            ValueError: the table has no name; NaN, an infinity or a reference to itself in the record.
+            ValueError: the table has no name; NaN, an infinity, half of a surrogate pair or a reference to itself in
+                the record, or it is nested too deep.
             RecordTooLarge: the record is larger than a message may be; it is a ``ValueError`` too.
             BufferFull: there is no room, as the queue is slower than its callers; write it again later.
             Closed: after :meth:`close`.
@@ -191,6 +191,7 @@ class SDK(Emitter, Closing):
 
     def close(self, timeout: float = 30.0) -> None:
         """Flush, then end; what is not delivered `timeout` seconds later is given up. Raises as :meth:`flush`."""
+        check_number("timeout", timeout)
         if self._closed:
             return
         self._closed = True

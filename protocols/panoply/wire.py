@@ -95,9 +95,18 @@ _encode = json.JSONEncoder(allow_nan=False, default=_text_of).encode
 def encode_record(table: str, record: Mapping[str, Any]) -> bytes:
     """A record of `table` as it stands in a message; dates and times as ISO text.
 
-    Raises ``ValueError`` for NaN and infinities, ``TypeError`` for what else JSON has no form for.
+    Raises ``ValueError`` for NaN, infinities, half surrogate pairs and a record that is nested too deep, ``TypeError``
+    for what else JSON has no form for.
     """
-    return _encode({**record, TABLE_KEY: table}).encode("ascii") + b"\n\n"
+    try:
+        text = _encode({**record, TABLE_KEY: table})
+        if r"\ud" in text:  # half a pair, perhaps
+            json.dumps(json.loads(text), ensure_ascii=False).encode()
+    except RecursionError:
+        raise ValueError("the record is nested too deep for JSON") from None
+    except UnicodeEncodeError:
+        raise ValueError("the record has half of a surrogate pair, which is no text") from None
+    return text.encode("ascii") + b"\n\n"
 
 
 def percent_encoded(text: bytes) -> bytes:

@@ -9,12 +9,13 @@ import threading
 from collections.abc import Mapping
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
+from protocols.checks import check_url, check_verify
 from protocols.v3io import wire
 from protocols.v3io.errors import CertificateRejected, ConnectionFailed, NotConnected, RequestTimedOut
 
@@ -30,7 +31,8 @@ class Connection:
         verify: True to check TLS certificates against the usual authorities, or the path of a file of
             trusted ones. There is no way to skip the check.
 
-    Proxies and credentials of the environment are not used. Raises ``ValueError`` for what cannot be a URL or a key.
+    Proxies and credentials of the environment are not used. Raises ``ValueError`` for what cannot be a URL, a key or
+    such a file.
     """
 
     def __init__(
@@ -42,21 +44,18 @@ class Connection:
         connections: int,
         verify: Literal[True] | str,
     ) -> None:
-        parts = urlsplit(url)
-        if (
-            parts.scheme not in ("http", "https")
-            or not parts.hostname
-            or "@" in parts.netloc
-            or parts.port == 0
-        ):
-            raise ValueError("a V3IO URL looks like http://host:port; the access key is given apart")
+        advice = "a V3IO URL looks like http://host:port; the access key is given apart"
+        parts = check_url(url, advice)
+        if "@" in parts.netloc:
+            raise ValueError(advice)
         check_access_key(access_key)
+        trusted = check_verify(verify)
         self.url = urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
         self._timeout = timeout
         self._closed = threading.Event()
         self._session = requests.Session()
         self._session.trust_env = False
-        self._session.verify = verify
+        self._session.verify = trusted
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         # What is stored is what is wanted, and how long it is.
         self._session.headers["Accept-Encoding"] = "identity"

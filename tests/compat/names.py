@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,13 @@ def section(title: str) -> str:
     """The text of a section of the document, as far as it says what is not here."""
     text = DOCUMENT.read_text().split(f"\n## {title}\n")[1].split("\n## ")[0]
     return text[text.index("\nNot here: ") :]
+
+
+def check_modules(modules: dict[str, str], package: str) -> None:
+    """Each module can be imported from `package` under its name, and has these names."""
+    for module, names in modules.items():
+        found = importlib.import_module(f"{package}.{module}")
+        assert [name for name in names.split() if not hasattr(found, name)] == [], module
 
 
 def check(name: Name, module: ModuleType, title: str) -> None:

@@ -7,7 +7,7 @@ import typing
 import pytest
 
 from tablecast import panoply
-from tests.compat.names import REQUIRED, Name, check
+from tests.compat.names import REQUIRED, Name, check, check_modules
 
 NAMES = [
     Name("DataSource", {"source": REQUIRED, "options": {}}),
@@ -53,6 +53,18 @@ NAMES = [
     Name("errors.wrap_errors", {"phase": REQUIRED}),
 ]
 
+MODULES = {
+    "sdk": "SDK MAXSIZE FLUSH_TIMEOUT",
+    "events": "Emitter",
+    "datasource": "DataSource validate_token background_progress",
+    "ssh": "SSHTunnel",
+    "records": "Record RecordGroup Metadata to_record validate_resource normalize_data get_iso_string",
+    "resources": "Resource Field",
+    "errors": "PanoplyException DataSourceException IncorrectParamError Phase wrap_errors set_internal_code",
+    "errors.exceptions": "PanoplyException TokenValidationException DataSourceException IncorrectParamError",
+    "errors.error_normalization": "Phase wrap_errors set_internal_code",
+}
+
 KEYS = {
     "Record": {"data", "metadata"},
     "RecordGroup": {"data", "metadata"},
@@ -65,6 +77,10 @@ KEYS = {
 @pytest.mark.parametrize("name", NAMES, ids=str)
 def test_names(name: Name) -> None:
     check(name, panoply, "Panoply data sources")
+
+
+def test_modules() -> None:
+    check_modules(MODULES, "tablecast.panoply")
 
 
 @pytest.mark.parametrize("name", KEYS)

@@ -18,7 +18,7 @@ import v3io.dataplane.response
 from protocols.v3io.official import outputs
 from protocols.v3io.server import V3ioServer
 from tablecast import v3io as ours
-from tests.compat.names import REQUIRED, Name, check
+from tests.compat.names import REQUIRED, Name, check, check_modules
 
 _R = REQUIRED
 _CALL = {"access_key": None, "raise_for_status": None, "transport_actions": None}
@@ -128,6 +128,20 @@ NAMES = [
     Name("transport.verifier"),
 ]
 
+MODULES = {
+    "dataplane": "Client RaiseForStatus",
+    "dataplane.client": "Client",
+    "dataplane.batch": "Batch",
+    "dataplane.kv_cursor": "Cursor",
+    "dataplane.output": "GetContainersOutput GetContainerContentsOutput GetItemOutput GetItemsOutput "
+    "DescribeStreamOutput SeekShardOutput PutRecordsOutput GetRecordsOutput",
+    "dataplane.response": "HttpResponseError Response Responses",
+    "dataplane.transport": "RaiseForStatus",
+    "aio.dataplane": "Client RaiseForStatus",
+    "aio.dataplane.client": "Client",
+    "aio.dataplane.kv_cursor": "Cursor",
+}
+
 #: What a reply says, by the call that asks for it.
 OUTPUTS: list[tuple[Callable[[Any], Any], str]] = [
     (lambda c: c.get_containers().output.containers[0], "name creation_date identifier"),
@@ -186,6 +200,10 @@ def test_names(name: Name, client: ours.Client) -> None:
     known = {each: getattr(ours, each) for each in ours.__all__}
     module = known | {"client": client, "cursor": client.kv.new_cursor("users", "t"), "aio": aio}
     check(name, SimpleNamespace(**module), "V3IO")
+
+
+def test_modules() -> None:
+    check_modules(MODULES, "tablecast.v3io")
 
 
 @pytest.mark.parametrize(("ask", "names"), OUTPUTS)

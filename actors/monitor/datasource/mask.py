@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +16,7 @@ SHORTEST = 5
 
 
 class Mask:
-    """Replaces the texts of parameters in other texts, as they are and as URLs have them. Thread-safe.
+    """Replaces the texts of parameters in other texts, plain or as URLs, JSON and Python have them. Thread-safe.
 
     All parameters are masked but those that the source's ``CONFIG`` says ``"secret": False`` of.
     """
@@ -27,7 +28,7 @@ class Mask:
     def add(self, values: object) -> None:
         """Mask the texts in `values`, however deep, from now on."""
         with self._lock:
-            found = {form for text in _texts(values) for form in (text, quote(text, ""), quote_plus(text))}
+            found = {form for text in _texts(values) for form in _forms(text)}
             # The longest first: one may be part of another.
             self._texts = tuple(sorted({*self._texts, *found}, key=len, reverse=True))
 
@@ -51,6 +52,12 @@ def _texts(values: object) -> Iterator[str]:
             yield from _texts(value)
     elif isinstance(values, (str, int)) and not isinstance(values, bool) and len(str(values)) >= SHORTEST:
         yield str(values)
+
+
+def _forms(text: str) -> tuple[str, ...]:
+    """What a text looks like in messages."""
+    urls = (quote(text, "", errors="replace"), quote_plus(text, errors="replace"))
+    return (text, *urls, repr(text)[1:-1], json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
 
 
 def secret_params(params: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,18 +110,21 @@ class _Stream:
         }
         if state:
             source["state"] = json.loads(json.dumps(state))
+        options = {**owner.options, "logger": self._log}
         try:
-            self._stream = make(source, {**owner.options, "logger": self._log})
-        except Exception as error:
+            # It is listened to before its constructor, which may tell of states and changes already.
+            self._stream = make.__new__(make, source, options)  # type: ignore[call-arg]
+            for name, handler in (
+                (PROGRESS, self._progress),
+                (STATE, self._state),
+                (CHANGE, self._changed),
+            ):
+                self._stream.on(name, handler)
+            type(self._stream).__init__(self._stream, source, options)
+        except BaseException as error:
             self._failed(error, "it cannot be made")
         if source.get("destination") != owner.table:
             self._log(("its rows go to", owner.table, "as the pipeline file says, whatever its destination"))
-        for name, handler in (
-            (PROGRESS, self._progress),
-            (STATE, self._state),
-            (CHANGE, self._changed),
-        ):
-            self._stream.on(name, handler)
 
     def read(self) -> Pulled | None:
         """The next rows. Raises :class:`SourceLost`, :class:`SourceFailed`."""
@@ -144,7 +147,7 @@ class _Stream:
                 found = self._stream.read(self._owner.batch)
                 self._owner.trouble = None
                 return found
-            except Exception as error:
+            except BaseException as error:  # a user's code may raise anything, SystemExit too
                 failures += 1
                 if failures > RETRIES or not getattr(error, "retryable", True):
                     self._failed(error, f"read failed {failures} times" if failures > 1 else "read failed")
@@ -154,7 +157,7 @@ class _Stream:
                 if self._cancelled.wait(self._owner.backoff.delay(failures)):
                     raise SourceLost("stopped") from error
 
-    def _failed(self, error: Exception, what: str) -> NoReturn:
+    def _failed(self, error: BaseException, what: str) -> NoReturn:
         mask = self._owner.mask
         # Where, but none of the values.
         places = mask("".join(traceback.format_tb(error.__traceback__)))
@@ -173,7 +176,7 @@ class _Stream:
         if callable(close):
             try:
                 close()
-            except Exception as error:
+            except BaseException as error:
                 log.warning("%s: close failed: %s", self._owner.table, self._owner.mask.line(error))
 
     # -- events ---------------------------------------------------------------------------------------------------
@@ -215,6 +218,8 @@ def _rows(found: Any, state_ids: list[object]) -> Iterator[object]:
         if not isinstance(item, dict):
             yield BadRow(f"a row is a dict, not a {type(item).__name__}", item)
         elif _is_group(item):
+            if STATE_KEY in item:
+                state_ids.append(item[STATE_KEY])
             data, metadata = item["data"], item["metadata"]
             columns = {GROUP_KEYS.get(key, key): value for key, value in metadata.items()}
             for row in data if isinstance(data, list) else [data]:
@@ -227,7 +232,7 @@ def _is_group(item: object) -> bool:
     """Whether it is a record, or a group of them, with metadata: see ``to_record``."""
     return (
         isinstance(item, dict)
-        and item.keys() == {"data", "metadata"}
+        and item.keys() - {STATE_KEY} == {"data", "metadata"}
         and isinstance(item["data"], (list, dict))
         and isinstance(item["metadata"], dict)
         and "resource_id" in item["metadata"]

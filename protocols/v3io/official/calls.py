@@ -206,6 +206,10 @@ def update_stream(container: str, stream_path: str, shard_count: int) -> Call:
     return _function("POST", "UpdateStream", _stream(container, stream_path), fields)
 
 
+def delete_stream(container: str, stream_path: str) -> Call:
+    return Call("DELETE", _stream(container, stream_path), {})
+
+
 def describe_stream(container: str, stream_path: str) -> Call:
     headers = {wire.FUNCTION_HEADER: "DescribeStream"}
     target = _stream(container, stream_path)
@@ -320,8 +324,13 @@ def _attributes(attributes: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if not isinstance(attributes, Mapping):
         raise TypeError(f"attributes must be a dict, not {type(attributes).__name__}")
     for name, value in attributes.items():
-        if isinstance(value, str) and len(value) * 4 > wire.MAX_STRING_BYTES:
-            size = len(value.encode(errors="surrogatepass"))
+        if isinstance(value, str):
+            try:
+                size = len(value) if value.isascii() else len(value.encode())
+            except UnicodeEncodeError:
+                raise InvalidAttribute(
+                    f"attribute {name} has half of a surrogate pair, which is no text"
+                ) from None
             if size > wire.MAX_STRING_BYTES:
                 raise InvalidAttribute(
                     f"attribute {name} is too long: {size} bytes, and text has at most {wire.MAX_STRING_BYTES}"

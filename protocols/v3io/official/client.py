@@ -145,6 +145,7 @@ class Client(Flat[Response], Closing):
         """
         if not isinstance(items, Mapping):
             raise TypeError(f"items must be a dict of attributes by key, not {type(items).__name__}")
+        self._plane.check(access_key, None)
         batch = self.create_batch()
         for key, attributes in items.items():
             batch.kv.put(container, path, key, attributes, access_key, raise_for_status, condition=condition)

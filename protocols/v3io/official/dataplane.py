@@ -63,8 +63,6 @@ class Dataplane:
         if max_connections is not None:
             self.connections = check_type("max_connections", max_connections, int)
             check_number("max_connections", max_connections, 1)
-        if not (verify is True or isinstance(verify, str | os.PathLike)):
-            raise TypeError("verify must be True or the path of a file of trusted certificates")
         pauses = DEFAULT_RETRY_INTERVALS if retry_intervals is None else retry_intervals
         if not isinstance(pauses, Sequence) or isinstance(pauses, str):
             raise TypeError(f"retry_intervals must be a list of seconds, not {pauses!r:.80}")
@@ -76,7 +74,7 @@ class Dataplane:
             key,
             timeout=check_timeout(DEFAULT_TIMEOUT if timeout is None else timeout),
             connections=self.connections,
-            verify=True if verify is True else os.fspath(verify),
+            verify=verify,
         )
         self._lock = threading.Lock()
         self._threads: ThreadPoolExecutor | None = None

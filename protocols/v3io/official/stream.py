@@ -53,7 +53,7 @@ class Stream(Model[R]):
         Several requests, to each of which `raise_for_status` applies; the response is that of the last. Where a
         status of 404 is allowed and the stream is missing, it is that of the listing.
         """
-        directory = calls.delete_object(container, stream_path.rstrip("/") + "/")
+        directory = calls.delete_stream(container, stream_path)
         self._plane.check(access_key, None)
         own = check_allowed(raise_for_status)
 

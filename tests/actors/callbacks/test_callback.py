@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import gpudb
@@ -20,6 +21,14 @@ Decoded = Callback.InsertDecodedOptions
 async def nobody_awaits(value: object) -> None: ...
 
 
+def nobody_iterates(value: object) -> Iterator[object]:
+    yield value
+
+
+class Awaitable:
+    async def __call__(self, value: object) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -30,6 +39,9 @@ async def nobody_awaits(value: object) -> None: ...
         (lambda: Callback(Kinds.DELETED, lambda: None), "event_callback does not take one argument"),
         (lambda: Callback(Kinds.DELETED, lambda a, b: None), "event_callback does not take one argument"),
         (lambda: Callback(Kinds.DELETED, nobody_awaits), "event_callback is a coroutine function"),
+        (lambda: Callback(Kinds.DELETED, Awaitable()), "event_callback is a coroutine function"),
+        (lambda: Callback(Kinds.DELETED, partial(nobody_iterates)), "event_callback has a yield"),
+        (lambda: Callback(Kinds.DELETED, print, nobody_iterates), "error_callback has a yield"),
         (lambda: Callback(Kinds.DELETED, print, None, {}), "event_options is a dict"),
         (lambda: Decoded("SKIP"), "decode_failure_mode is a str; give DecodeFailureMode.SKIP or ABORT"),
         (lambda: setattr(Decoded(), "decode_failure_mode", 2), "decode_failure_mode is a int"),
@@ -40,6 +52,8 @@ async def nobody_awaits(value: object) -> None: ...
             lambda: Options({"inactivity_timeout": 0}),
             "inactivity_timeout is 0; give a number of minutes above",
         ),
+        (lambda: Options({"inactivity_timeout": 10**400}), "inactivity_timeout is not a number of minutes"),
+        (lambda: setattr(Options(), "inactivty_timeout", 5), "unknown options: inactivty_timeout; there are"),
         (lambda: Options({"inactivity_timeout": float("nan")}), "inactivity_timeout is nan"),
         (lambda: Options({"max_retries": -1}), "max_retries is -1; give a whole number"),
         (lambda: Options({"wait_interval": 0.5}), "wait_interval is 0.5; give a whole number"),

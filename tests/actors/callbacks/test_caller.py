@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -102,6 +103,26 @@ def test_abort_ends_at_the_first_that_does_not_decode() -> None:
     with pytest.raises(Aborted):
         caller([seen.callback(Kinds.INSERT_BATCH, options=abort())]).handle([Run(SCHEMA, [ONE, BAD, TWO])])
     assert [value for kind, value in seen if kind == "INSERT_BATCH"] == [[{"id": 1, "d": None}]]
+
+
+def test_the_end_of_batches_is_that_of_single_rows_too() -> None:
+    seen = Seen()
+    callbacks = [seen.callback(Kinds.INSERT_BATCH, options=abort())]
+    callbacks += [seen.callback(kind) for kind in (Kinds.INSERT_DECODED, Kinds.INSERT_RAW)]
+    with pytest.raises(Aborted):
+        caller(callbacks).handle([Run(SCHEMA, [ONE, TWO, BAD, ONE, BAD])])
+    assert [kind for kind, _ in seen if kind != "error"] == [
+        "INSERT_BATCH",
+        *("INSERT_RAW", "INSERT_DECODED") * 2,
+    ]
+    assert [value["id"] for kind, value in seen if kind == "INSERT_DECODED"] == [1, 2]
+
+
+def test_an_exit_in_a_callback_is_a_failure_like_others() -> None:
+    seen = Seen()
+    callback = Callback(Kinds.INSERT_DECODED, lambda row: sys.exit("enough"), lambda text: seen.append(text))
+    caller([callback]).handle([Run(SCHEMA, [ONE, TWO])])
+    assert seen == ["t: the INSERT_DECODED callback raised SystemExit: enough"] * 2
 
 
 def test_a_value_that_its_column_cannot_hold_matters_to_typed_values_only() -> None:

@@ -312,6 +312,9 @@ def test_misuse_is_told_by_the_constructor(
         ({"verify": False}, "certificates are always verified"),
         ({"password": "p"}, "db: a password needs a username"),
         ({"timeout": "long"}, "db: "),
+        ({"token": 5}, "token must be str, not int"),
+        ({"username": 5}, "username must be str, not int"),
+        ({"username": "u", "password": 5}, "password must be str, not int"),
     ],
 )
 def test_misuse_of_keywords(server: TableServer, keywords: dict[str, Any], message: str) -> None:

@@ -318,7 +318,6 @@ def test_credentials_are_sent_and_shown_nowhere(
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("inf")}, "timeout"),
         ({"verify": "/no/such/file"}, "verify"),
-        ({"verify": False}, "verify"),
         ({"password": SECRET}, "needs a username"),
         ({"token": f"{SECRET}\r\nX-Evil: 1"}, "the token"),
         ({"token": ""}, "the token"),
@@ -330,6 +329,15 @@ def test_wrong_arguments_are_named_without_secrets(arguments: dict[str, Any], me
     assert "s3cr3t" not in str(caught.value)
     assert "\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"username": 5}, {"username": "u", "password": 5}, {"token": 5}, {"verify": False}, {"urls": [5]}],
+)
+def test_arguments_of_a_wrong_type_are_named(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{list(arguments)[-1].rstrip('s')} must be"):
+        KineticaClient(**{"urls": "http://host", **arguments})
 
 
 def test_urls_are_completed() -> None:

@@ -231,10 +231,46 @@ def test_credentials_are_sent(store: EventStore) -> None:
     assert b"Authorization: Basic dTpwQA==" in seen[0]
 
 
-@pytest.mark.parametrize("url", ["", "127.0.0.1:8151", "ftp://x", "http://"])
+@pytest.mark.parametrize(
+    "url", ["", "127.0.0.1:8151", "ftp://x", "http://", "http://x:99999", "http://x:0", "http://u:pa/ss@x"]
+)
 def test_bad_urls(url: str) -> None:
-    with pytest.raises(ValueError, match="looks like"):
+    with pytest.raises(ValueError, match="looks like") as caught:
         KronosClient(url)
+    assert "pa" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["s3cr3t\nX-Evil: 1", "s3cr3t s3cr3t", "s3cr3tü", " "])
+def test_a_token_that_no_header_can_hold_is_not_quoted(token: str) -> None:
+    with pytest.raises(ValueError, match="the token") as caught:
+        KronosClient("http://x", token=token)
+    assert "s3cr3t" not in str(caught.value)
+
+
+def test_the_line_end_of_a_token_from_a_file_is_left_out() -> None:
+    seen: list[bytes] = []
+
+    def serve(connection: socket.socket, number: int) -> None:
+        seen.append(read_request(connection))
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 17\r\n\r\n{"@success":true}')
+
+    with listening(serve) as url, KronosClient(url, token="s3cr3t\n", timeout=20) as client:
+        client.index()
+    assert b"Authorization: Bearer s3cr3t\r\n" in seen[0]
+
+
+@pytest.mark.parametrize("settings", [{"username": 5}, {"password": 5}, {"token": 5}, {"limits": 5}])
+def test_settings_of_a_wrong_type(settings: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match=f"{next(iter(settings))} must be"):
+        KronosClient("http://x", **settings)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_timeout_is_checked_although_nothing_is_pending(blocking: bool) -> None:
+    with KronosClient("http://x", blocking=blocking) as client:
+        for end in (client.flush, client.close):
+            with pytest.raises(TypeError, match="timeout must be a number"):
+                end("x")  # type: ignore[arg-type]
 
 
 def test_for_ever_is_max_time(client: KronosClient) -> None:

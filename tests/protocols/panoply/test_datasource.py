@@ -157,6 +157,23 @@ def test_without_exceptions_nothing_is_caught(tokens: Callable[..., str]) -> Non
     assert _Tokens.asked == []
 
 
+@pytest.mark.parametrize(
+    "decorate",
+    [
+        lambda: validate_token(5),  # type: ignore[arg-type]
+        lambda: validate_token("http://x", [ValueError]),  # type: ignore[arg-type]
+        lambda: validate_token("http://x", (ValueError, "KeyError")),  # type: ignore[arg-type]
+        lambda: validate_token("http://x", callback=5),  # type: ignore[arg-type]
+        lambda: background_progress(5),  # type: ignore[arg-type]
+        lambda: background_progress("m", "x"),  # type: ignore[arg-type]
+        lambda: background_progress("m", 5, None),  # type: ignore[arg-type]
+    ],
+)
+def test_decorators_check_their_arguments(decorate: Callable[[], object]) -> None:
+    with pytest.raises(TypeError, match="must be"):
+        decorate()
+
+
 def test_background_progress() -> None:
     done = threading.Event()
     told: list[Any] = []

@@ -32,6 +32,14 @@ DEADLINE = 20.0
 SECRETS = (APIKEY, secret(), "rand2", "123456789012")
 
 
+def nested(depth: int) -> dict[str, Any]:
+    """A dict in a dict in a dict ..."""
+    record: dict[str, Any] = {}
+    for _ in range(depth):
+        record = {"x": record}
+    return record
+
+
 class Bare(ThreadingHTTPServer):
     """A queue that keeps records, after doing what :attr:`plan` has for a message: a status and code, or ``"lost"``."""
 
@@ -129,8 +137,9 @@ def test_the_address_is_public_and_can_be_changed(bare: Bare) -> None:
     sdk.write("t", {"n": 1})
     sdk.close(DEADLINE)
     assert (bare.numbers, bare.paths) == ([1], {"/some/queue"})
-    with pytest.raises(ValueError, match="looks like"):
-        sdk.qurl = "nonsense"
+    for address in ("nonsense", "http://x:99999/some/queue", "http://x:port/some/queue"):
+        with pytest.raises(ValueError, match="looks like"):
+            sdk.qurl = address
 
 
 def test_the_senders_constants(bare: Bare, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,6 +243,18 @@ def test_refused_records_come_back_and_the_others_are_sent(bare: Bare) -> None:
     assert (error.retryable, [record["n"] for record in error.records]) == (False, [2])
 
 
+def test_refused_records_come_back_as_they_were_written(bare: Bare) -> None:
+    record = {"n": 2**70, "text": r"😀 \ud800", "x": 1.5}
+    bare.plan.append((400, "MessageTooLong"))
+    errors: list[WriteFailed] = []
+    with make(bare.url) as sdk:
+        sdk.on("error", errors.append)
+        sdk.write("t", record)
+        with pytest.raises(RecordsRejected):
+            sdk.flush(DEADLINE)
+    assert errors[0].records == [{**record, "__table": "t"}]
+
+
 def test_a_handler_that_raises_harms_nobody(bare: Bare, caplog: pytest.LogCaptureFixture) -> None:
     def bad(data: Any) -> None:
         raise SystemExit("handler")
@@ -289,6 +310,8 @@ def test_credentials_do_not_show(bare: Bare, caplog: pytest.LogCaptureFixture) -
         ((APIKEY, secret()), {"timeout": "1"}, TypeError),
         ((APIKEY, secret()), {"max_message_bytes": 10}, ValueError),
         ((APIKEY, secret()), {"url": "nonsense"}, ValueError),
+        ((APIKEY, secret()), {"url": "http://host:99999"}, ValueError),
+        ((APIKEY, secret()), {"url": 5}, TypeError),
         ((APIKEY, secret()), {"compress": True}, TypeError),
     ],
 )
@@ -309,6 +332,9 @@ def test_misuse_of_the_constructor(
         (lambda sdk: sdk.write("t", {"x": {1}}), TypeError, "set has no form in JSON"),
         (lambda sdk: sdk.write("t", {"x": b""}), TypeError, "bytes has no form in JSON"),
         (lambda sdk: sdk.write("t", {"x": math.nan}), ValueError, "JSON"),
+        (lambda sdk: sdk.write("t", {"x": ["\ud800"]}), ValueError, "half of a surrogate pair"),
+        (lambda sdk: sdk.write("t", nested(100_000)), ValueError, "nested too deep"),
+        (lambda sdk: sdk.flush("x"), TypeError, "timeout must be a number"),
         (lambda sdk: sdk.write("t", {"x": "y" * 300_000}), RecordTooLarge, "bytes"),
         (lambda sdk: sdk.on("send", None), TypeError, "a handler of 'send' is a function"),
         (lambda sdk: sdk.on(5, print), TypeError, "name is a str"),

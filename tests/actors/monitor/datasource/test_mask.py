@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from typing import Any
 
+import orjson
 import pytest
 
 from actors.monitor.datasource.loading import NoSuchDataSource, load, missing_params
@@ -25,6 +27,15 @@ def test_parameters_are_masked_as_they_are_and_as_urls_have_them() -> None:
     assert mask("hidden-text-that-is-longer") == "***"
     assert mask.line(ValueError("a\n  hidden-text")) == "ValueError: a ***"
     assert mask.line(ValueError()) == "ValueError: no message"
+
+
+@pytest.mark.parametrize("secret", ["line one\nline two", 'quo"ted', "back\\slash", "pässwörd", "tab\there"])
+def test_parameters_are_masked_as_python_and_json_have_them(secret: str) -> None:
+    mask = Mask()
+    mask.add({"secret": secret})
+    for text in (repr(secret), json.dumps(secret), orjson.dumps(secret).decode()):
+        assert mask(text)[1:-1] == "***"
+    assert mask.line(KeyError(secret)) == "KeyError: '***'"
 
 
 def test_what_a_config_calls_no_secret_is_shown() -> None:

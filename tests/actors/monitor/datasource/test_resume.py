@@ -25,7 +25,8 @@ from actors.monitor import reader as reader_module
 from actors.monitor.datasource import table as table_module
 from actors.monitor.datasource.table import DataSourceTable
 from actors.monitor.gaplog import GapLog
-from actors.monitor.grouping import BlockLimits
+from actors.monitor.grouping import BlockBuilder, BlockLimits
+from actors.monitor.pull import Pulled
 from actors.monitor.reader import Reader
 from actors.monitor.settings import MonitorSettings
 from actors.monitor.spool import Spool
@@ -271,6 +272,66 @@ def test_events_are_kept_shown_and_masked(
     assert (sources[2]["token"], sources[2]["extra"]) == ("from-the-file", 1)
 
 
+def test_events_of_the_constructor_are_heard(live: Callable[..., Life]) -> None:
+    class Early(DataSource):
+        def __init__(self, source: dict[str, Any], options: dict[str, Any]) -> None:
+            super().__init__(source, options)
+            self.rows = iter([[{"n": 1, "__state": "begun"}]])
+            self.state("begun", {"n": 1})
+            self.progress(1, 2, "begun")
+            self.fire("source-change", {"extra": 1})
+
+        def read(self, batch_size: int | None = None) -> Any:
+            return next(self.rows, None)
+
+    life = live(Early)
+    wait_for(lambda: life.reader.state == "done")
+    assert life.source.progress == {"loaded": 1, "total": 2, "msg": "begun"}
+    assert list(life.gaps.kept("changes")) == ["extra"]
+    assert orjson.loads(life.gaps.kept("state")) == {"n": 1}
+
+
+@pytest.mark.parametrize("place", ["__init__", "read"])
+def test_an_exit_is_masked_as_any_error(
+    live: Callable[..., Life], caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    class Exiting(DataSource):
+        def __init__(self, source: dict[str, Any], options: dict[str, Any]) -> None:
+            super().__init__(source, options)
+            if place == "__init__":
+                sys.exit(f"no way with {self.source['token']}")
+
+        def read(self, batch_size: int | None = None) -> Any:
+            sys.exit(f"no way with {self.source['token']}")
+
+    caplog.set_level(logging.INFO)
+    life = live(Exiting)
+    wait_for(lambda: life.reader.problem)
+    assert "SystemExit: no way with ***" in str(life.reader.problem)
+    life.stop()
+    assert SECRET not in caplog.text
+
+
+def test_a_gap_is_stored_with_the_rows_behind_it(
+    live: Callable[..., Life], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: Any) -> None:
+        raise SpoolFull("no room for more than rows")
+
+    monkeypatch.setattr(GapLog, "open", full)
+    take = Reader._take
+
+    def torn(self: Reader, builder: BlockBuilder, read: Pulled) -> None:
+        take(self, builder, read._replace(gap="records expired"))
+
+    monkeypatch.setattr(Reader, "_take", torn)
+    life = live(counting(2, 2, False))
+    wait_for(lambda: life.reader.state == "done")
+    assert [row["n"] for row in life.rows] == [0, 1]
+    (gap,) = life.gaps.latest(9)
+    assert (gap.cause, gap.state, gap.missing) == ("records expired", "unhealed", None)
+
+
 def test_groups_raw_rows_and_what_is_no_row(live: Callable[..., Life]) -> None:
     from protocols.panoply.records import to_record
 
@@ -282,16 +343,18 @@ def test_groups_raw_rows_and_what_is_no_row(live: Callable[..., Life]) -> None:
 
     group = to_record("r", [{"a": 1}, {"a": 2, "__state": "s"}])
     raw = Various({}).raw("tag", b"\x00\xffabc", {"__state": "s", "file": "f"})
-    Various.given = iter([group, [group, raw, {"a": {1}}, 5], [], None])
+    named = {**to_record("r", [{"a": 3}]), "__state": "s"}
+    Various.given = iter([group, [group, raw, named, {"a": {1}}, 5], [], None])
     life = live(Various)
     wait_for(lambda: life.reader.state == "done")
     frames = [frame for block in life.spool.blocks("t") for frame in msgpack.unpackb(block.payload)]
-    rows = [orjson.loads(frame) for frame in frames[:5]]
-    assert [row.get("a") for row in rows] == [1, 2, 1, 2, None]
+    rows = [orjson.loads(frame) for frame in frames[:6]]
+    assert [row.get("a") for row in rows] == [1, 2, 1, 2, None, 3]
+    assert "__state" not in rows[5]
     assert rows[0]["__resource_id"] == "r"
     assert rows[0]["__timestamp"].endswith("Z")
     assert rows[4] == {"type": "raw", "tag": "tag", "raw": "AP9hYmM=", "metadata": {"file": "f"}}
-    assert [frame.split(b"\n")[0] for frame in frames[5:]] == [
+    assert [frame.split(b"\n")[0] for frame in frames[6:]] == [
         b"!no JSON: Type is not JSON serializable: set",
         b"!a row is a dict, not a int",
     ]

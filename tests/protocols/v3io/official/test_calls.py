@@ -50,6 +50,7 @@ MISUSES: list[tuple[Use, type[Exception], str]] = [
     (lambda c: c.kv.put("users", "t", "k", {"a": 2**64}), InvalidAttribute, "attribute a: .*64"),
     (lambda c: c.kv.put("users", "t", "k", {"a": [2**63]}), InvalidAttribute, "attribute a: .*64"),
     (lambda c: c.kv.put("users", "t", "k", {"a": "é" * 31_000}), InvalidAttribute, "62000 bytes"),
+    (lambda c: c.kv.put("users", "t", "k", {"a": "\ud800"}), InvalidAttribute, "attribute a has half"),
     (lambda c: c.kv.put("users", "t", "k", {"a-b": 1}), InvalidAttribute, "cannot name an attribute"),
     (lambda c: c.kv.put("users", "t", "k", {"a": 1}, condition=7), TypeError, "condition"),
     (lambda c: c.kv.update("users", "t", "k"), RuntimeError, "expression or attributes"),
@@ -71,6 +72,7 @@ MISUSES: list[tuple[Use, type[Exception], str]] = [
     (lambda c: c.stream.create("users", "s", True), TypeError, "shard_count"),
     (lambda c: c.stream.create("users", "s", 1, retention_period_hours=0), ValueError, "retention"),
     (lambda c: c.stream.describe("users", ""), ValueError, "path is empty"),
+    (lambda c: c.stream.delete("users", None), TypeError, "stream_path must be str"),
     (lambda c: c.stream.delete("users", "/"), ValueError, "path is empty"),
     (lambda c: c.stream.delete("users", "s", raise_for_status=404), TypeError, "statuses"),
     (lambda c: c.stream.seek("users", "s", -1, "LATEST"), ValueError, "shard_id"),
@@ -100,6 +102,7 @@ MISUSES: list[tuple[Use, type[Exception], str]] = [
 MORE: list[tuple[Use, type[Exception], str]] = [
     (lambda c: c.object.get("users", "x", transport_actions=1), ValueError, "create_batch"),
     (lambda c: c.put_item("users", "", {"a": 1}), ValueError, "path is empty"),
+    (lambda c: c.delete_stream("users", None), TypeError, "stream_path must be str"),
     (lambda c: c.put_items("users", "t", [1]), TypeError, "items must be a dict"),
     (lambda c: c.put_items("users", "t", {"a": {"i": 1}, "b": {"i": None}}), InvalidAttribute, "attribute i"),
     (lambda c: c.new_items_cursor("users", "t", limit="1"), TypeError, "limit"),
@@ -152,6 +155,7 @@ def test_misuse_of_the_asyncio_client_shows_before_it_is_awaited(
         ({"retry_intervals": (-1,)}, ValueError, "retry_intervals"),
         ({"retry_intervals": 1}, TypeError, "list of seconds"),
         ({"verify": False}, TypeError, "verify"),
+        ({"verify": "/no/such/file"}, ValueError, "verify names no file: '/no/such/file'"),
         ({"unknown": 1}, TypeError, "unknown"),
     ],
 )

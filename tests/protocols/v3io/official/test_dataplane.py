@@ -185,6 +185,7 @@ def test_every_call_of_a_closed_client_says_so(prepared: V3ioServer) -> None:
         client.get_containers,
         cursor.next_item,
         client.batch.wait,
+        lambda: client.put_items("users", "t", {}),
         lambda: client.batch.object.get("users", "x"),
         lambda: client.kv.new_cursor("users", "t"),
         lambda: client.stream.delete("users", "s"),

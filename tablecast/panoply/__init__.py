@@ -1,8 +1,7 @@
-"""Panoply's SDK under its names: the writer, and what data sources are made of."""
+"""Panoply's SDK under its names: the writer, and what data sources are made of; its modules as well."""
 
 from __future__ import annotations
 
-from protocols.panoply import source_errors as errors
 from protocols.panoply.datasource import DataSource, background_progress, validate_token
 from protocols.panoply.emitter import Emitter
 from protocols.panoply.errors import MessageRefused, PanoplyError, TransientError, WriteFailed
@@ -29,6 +28,7 @@ from protocols.panoply.source_errors import (
     wrap_errors,
 )
 from protocols.panoply.ssh import SSHTunnel
+from tablecast.panoply import datasource, errors, events, records, resources, sdk, ssh
 
 __all__ = [
     "FLUSH_TIMEOUT",
@@ -55,10 +55,16 @@ __all__ = [
     "WriteFailed",
     "background_progress",
     "convert_to_ui_format",
+    "datasource",
     "errors",
+    "events",
     "get_iso_string",
     "normalize_data",
+    "records",
+    "resources",
+    "sdk",
     "set_internal_code",
+    "ssh",
     "to_record",
     "validate_resource",
     "validate_token",
