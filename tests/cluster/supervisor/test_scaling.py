@@ -149,11 +149,13 @@ def test_sizes_in_words(size: float, text: str) -> None:
 def test_under_any_steady_load_it_comes_to_rest(
     arrival: float, sink: float, waiting: float, size: int, bounds: list[int]
 ) -> None:
-    """Within its bounds, with a step of at most twofold, and never up again after it went down."""
+    """Within its bounds, with a step of at most twofold, and never up again after it went down.
+
+    So the steps come to an end, however long the next may take: a backlog that hardly grows is long in hours.
+    """
     low, high = bounds
     scaler = Scaler(rules(low, high), min(max(size, low), high))
     steps: list[tuple[int, int]] = []
-    last = 0
     for second in range(0, 4000, 4):
         done = min(scaler.size, sink, arrival + waiting)
         waiting = max(0.0, waiting + 4 * (arrival - done))
@@ -161,10 +163,8 @@ def test_under_any_steady_load_it_comes_to_rest(
         if (step := scaler.judge(now, float(second))) is not None:
             steps.append((scaler.size, step.size))
             scaler.resized(step.size, float(second))
-            last = second
     assert all(low <= after <= high and before / 2 <= after <= before * 2 for before, after in steps)
     ups = [after > before for before, after in steps]
     assert ups == sorted(ups, reverse=True)
-    assert last < 3000
     if sink >= high and arrival < 0.7 * high:  # decoders are the limit, and may be enough of them
         assert waiting <= 10.5 * scaler.size
