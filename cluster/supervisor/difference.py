@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, SecretStr
 
 from cluster.config import PipelineConfig, Table
-from cluster.config.datasource import Params
 from cluster.supervisor.plan import decoder_specs, monitor_specs, writer_specs
 
 Action = Literal["add", "change", "remove"]
@@ -162,7 +161,7 @@ def _changes(before: BaseModel | None, after: BaseModel | None, prefix: str = ""
             continue
         if any(isinstance(value, BaseModel) for value in (old, new)):
             found += _changes(old, new, f"{prefix}{key}.")
-        elif isinstance(old, (SecretStr, Params)):
+        elif any(isinstance(value, (SecretStr, dict)) for value in (old, new)):  # a mapping is the user's own
             found.append(Change(prefix + key))
         else:
             found.append(Change(prefix + key, _text(old), _text(new)))

@@ -109,6 +109,19 @@ def test_no_credential_is_shown() -> None:
     assert "correct" not in repr(step)
 
 
+def test_no_value_that_is_the_users_own_is_shown() -> None:
+    """Options of a custom sink may hold credentials, and so may those that take the place of none."""
+
+    def custom(options: dict[str, Any]) -> dict[str, Any]:
+        return {"one": {"custom": {"class": "a.b:C", "options": options}}, "two": KRONOS}
+
+    for before, after in (({"password": "battery"}, {"password": "staple"}), ({}, {"password": "staple"})):
+        (step,) = difference(config(sinks=custom(before)), config(sinks=custom(after)))
+        assert str(step) == "change sink one: custom.options; restarts writer one"
+        assert "staple" not in repr(step.config)
+        assert "staple" not in str(step.config.sinks["one"].custom.options)
+
+
 def test_a_table_moves_to_a_new_sink_and_the_old_one_goes() -> None:
     """The new sink is there before the table needs it, and the old one goes when nobody does."""
     moved = steps(
