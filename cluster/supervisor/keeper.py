@@ -162,7 +162,8 @@ class Keeper:
         for host in self._hosts.look(ray.nodes(), now):
             self._searches.begin(host)
         self._searches.give_up(now)
-        if self._state == "running" and self._homes_known:
+        # While a change is under way, tables are missing that are only being exchanged.
+        if self._state == "running" and self._homes_known and not self._changing.locked():
             self._drain_orphans()
 
     def _know_homes(self) -> None:
@@ -300,6 +301,10 @@ class Keeper:
         """Start `spec` in its actor, which does not have it."""
         self._handles[spec.name] = handle
         self._gone(spec.name)
+        if (
+            spec.kind in TABLES
+        ):  # a drainer of the same table there would take its monitor's answers for its own
+            self._end_drainers_of(spec)
         if spec.kind not in MONITORS:
             handle.start.remote()
             self._to_ask.setdefault((handle, False), []).append(spec.name)
@@ -342,6 +347,12 @@ class Keeper:
         """End the drainers that are in that actor, and it with them."""
         for name in [name for name, member in self._fleet.members.items() if member.spec.actor == actor]:
             self._forget(name)
+
+    def _end_drainers_of(self, spec: ActorSpec) -> None:
+        """End those of a table in the actor that is to be its monitor's."""
+        for other in [member.spec for member in self._fleet.members.values()]:
+            if (other.kind, other.actor, other.which) == ("drainer", spec.actor, spec.which):
+                self._forget(other.name)
 
     def _forget(self, name: str) -> Any:
         """Want a member no more, and end it; its actor too unless others share it. Returns the call that ends it."""
