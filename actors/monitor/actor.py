@@ -83,9 +83,9 @@ class MonitorActor:
         return self._group.set_decoders(count)
 
     @ray.method(concurrency_group="control")
-    def drain(self, tables: list[str]) -> dict[str, dict[str, Any]]:
+    def drain(self, tables: list[str], ending: bool) -> dict[str, dict[str, Any]]:
         """See :meth:`MonitorGroup.drain`."""
-        return self._group.drain(tables)
+        return self._group.drain(tables, ending)
 
     @ray.method(concurrency_group="ending")
     def stop(self) -> None:

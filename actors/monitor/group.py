@@ -187,13 +187,13 @@ class MonitorGroup:
         """Table -> what its monitor or standby says of itself; tables that are not here are left out."""
         return {table: seat.status() for table, seat in self._some(tables)}
 
-    def drain(self, tables: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Stop receiving these tables.
+    def drain(self, tables: Sequence[str], ending: bool = False) -> dict[str, dict[str, Any]]:
+        """Stop receiving these tables; `ending`, as the pipeline ends.
 
         For each that is here: whether it still receives, how many records are not delivered, and whether waiting
         cannot make them less.
         """
-        return {table: _drain(seat.monitor) for table, seat in self._some(tables)}
+        return {table: _drain(seat.monitor, ending) for table, seat in self._some(tables)}
 
     # -- one of them --------------------------------------------------------------------------------------------
 
@@ -217,8 +217,8 @@ class MonitorGroup:
         return seat.standby
 
 
-def _drain(monitor: Monitor | None) -> dict[str, Any]:
+def _drain(monitor: Monitor | None, ending: bool) -> dict[str, Any]:
     if monitor is None:
         return {"receiving": True, "pending": 0, "stuck": False}  # not known yet
-    monitor.stop_intake()
+    monitor.stop_intake(ending)
     return {"receiving": monitor.receiving, "pending": monitor.pending, "stuck": monitor.stuck}

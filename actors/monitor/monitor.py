@@ -267,11 +267,8 @@ class Monitor:
         """Let the table go on if an alteration froze it. Returns whether it was frozen."""
         return self._receiver is not None and self._receiver.resume()
 
-    def stop_intake(self) -> None:
-        """Stop receiving, as the pipeline ends; go on delivering."""
-        self._stop_intake(ending=True)
-
-    def _stop_intake(self, ending: bool) -> None:
+    def stop_intake(self, ending: bool = False) -> None:
+        """Stop receiving; go on delivering. `ending`: the next start of the pipeline reads again what was done."""
         self._intake = False
         if self._healer is not None:
             self._healer.stop()
@@ -297,7 +294,7 @@ class Monitor:
     def finish_intake(self) -> None:
         """Stop receiving, and wait until what came is on disk."""
         self._stopped.set()
-        self._stop_intake(ending=False)
+        self.stop_intake()
         self._join("open")  # which may start the others
         self._join("receive")
         self._join("heal")

@@ -270,7 +270,7 @@ class Supervisor(Keeper):
         """
         with self._lock:
             self._state = "draining"
-        left = self._drain(drain_seconds)
+        left = self._drain(drain_seconds, ending=True)
         with self._lock:
             self._state = "stopping"
             handles = [handle for kind in ACTORS for handle in self._actors_of((kind,))]
@@ -283,10 +283,10 @@ class Supervisor(Keeper):
             self._memory.forget()
         return left
 
-    def _drain(self, seconds: float, tables: set[str] | None = None) -> dict[str, Any]:
+    def _drain(self, seconds: float, tables: set[str] | None = None, ending: bool = False) -> dict[str, Any]:
         """Stop the intake of `tables`, or of all, and wait until they have nothing pending.
 
-        A monitor that is being restarted is waited for.
+        A monitor that is being restarted is waited for. `ending`: the pipeline ends.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -300,7 +300,7 @@ class Supervisor(Keeper):
                     handle: [self._fleet.members[name].spec.which for name in names if name in specs]
                     for handle, names in self._actors_of(WITH_SPOOL).items()
                 }
-            calls = {h: h.drain.remote(which) for h, which in asked.items() if which}
+            calls = {h: h.drain.remote(which, ending) for h, which in asked.items() if which}
             answers = {
                 (handle, table): answer
                 for handle, tables_of in _quietly(calls, 10.0).items()
