@@ -126,14 +126,21 @@ class MonitorActor:
         intake: bool,
         partner: str,
         paused: Sequence[str] = (),
+        predecessor: Predecessor | None = None,
     ) -> None:
         """See :meth:`MonitorGroup.promote`; `partner` is the name of the standby's actor."""
-        self._group.promote(table, incarnation, decoders, intake, RayPartner(partner, table), paused)
+        other = RayPartner(partner, table)
+        self._group.promote(table, incarnation, decoders, intake, other, paused, predecessor)
 
     @ray.method(concurrency_group="ending")
     def end(self, table: str, incarnation: int) -> None:
         """See :meth:`MonitorGroup.end`."""
         self._group.end(table, incarnation)
+
+    @ray.method(concurrency_group="ending")
+    def end_others(self, tables: list[str], incarnation: int) -> None:
+        """See :meth:`MonitorGroup.end_others`."""
+        self._group.end_others(tables, incarnation)
 
     # -- one table: its standby ---------------------------------------------------------------------------------
 
