@@ -6,25 +6,33 @@ It decides nothing itself: ``fleet.py``, ``hosts.py``, ``pairs.py`` and ``pool.p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from dataclasses import replace
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayActorError, RayError
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayActorError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.codec.actor import DecodeActor
 from actors.monitor.actor import MonitorActor
-from actors.names import NAMESPACE, decoder_name, drainer_name, monitor_name, standby_name
-from actors.ray_state import actor_info, named_actors
+from actors.names import (
+    NAMESPACE,
+    decoder_name,
+    drainer_name,
+    monitor_name,
+    standby_name,
+    supervisor_name,
+)
+from actors.ray_state import named_actors
 from actors.writer.actor import WriterActor
 from cluster.config import PipelineConfig
 from cluster.supervisor import memory
-from cluster.supervisor.fleet import Action, Fleet, Kill, Look, MemberState, Ping, Start
+from cluster.supervisor.fleet import PING_INTERVAL, Action, Fleet, Kill, Look, MemberState, Ping, Start
 from cluster.supervisor.hosts import Hosts, Wait
 from cluster.supervisor.leaving import Leaving
 from cluster.supervisor.pairs import PATIENCE, Pair
@@ -38,6 +46,7 @@ from cluster.supervisor.plan import (
     writer_specs,
 )
 from cluster.supervisor.pool import Pool
+from cluster.supervisor.resources import has_no_process, lacking_cpus
 from cluster.supervisor.searches import Searches
 from cluster.supervisor.sharing import assign_homes
 from cluster.supervisor.spools import Place
@@ -96,7 +105,8 @@ class Keeper:
         self._lock = threading.RLock()
         self._changing = threading.Lock()
         self._leaving = Leaving(self._lock, self._tell_decoders)
-        #: Member -> its actor, which others may share; and actor's name -> those of monitors that were created here.
+        #: Member -> its actor, which others may share; and actor's name -> those of monitors that were created here,
+        #: or were found and have answered.
         self._handles: dict[str, Any] = {}
         self._created: dict[str, Any] = {}
         #: Member -> its incarnation, of monitors, standbys and drainers.
@@ -105,6 +115,8 @@ class Keeper:
         self._calls: dict[Any, tuple[list[str], Any, bool]] = {}
         #: (actor, whether they were found) -> members to be asked at the end of the round
         self._to_ask: dict[tuple[Any, bool], list[str]] = {}
+        #: Actor -> until when it is let alone, as it could not be asked.
+        self._not_before: dict[Any, float] = {}
         self._unsaved = False
         self._since = time.time()
         self._state = "running"
@@ -112,8 +124,8 @@ class Keeper:
         #: What the status says of the page, and the port that it has or had.
         self._page: dict[str, str | None] = {"url": None, "problem": None}
         self._web_port: int | None = remembered.get("web_port")
-        self._end_drainers()
         self._find_leaving()
+        self._sweep()
         self._pair_up(remembered.get("fronts", ()))
         self._save()
 
@@ -136,7 +148,8 @@ class Keeper:
                 if not self._homes_known and self._hosts.alive and self._hosts.all_searched:
                     self._know_homes()
                 for action in self._fleet.actions(time.monotonic()):
-                    self._do(action)
+                    with _going_on(action):
+                        self._do(action)
                 self._ask()
                 self._promote()
             calls = [*self._calls, *self._searches.calls, *self._promotions]
@@ -147,8 +160,10 @@ class Keeper:
             for call in done:
                 if call in self._promotions:
                     self._promoted(call)
-                elif not self._searches.take(call):
+                elif call in self._calls:
                     self._answer(call)
+                else:  # of a path where no spools are any more, it is nobody's
+                    self._searches.take(call)
             if self._fleet.restarts != restarts or self._unsaved:
                 self._save()
             self._rates.sample(self._fleet, time.monotonic())
@@ -165,6 +180,13 @@ class Keeper:
         # While a change is under way, tables are missing that are only being exchanged.
         if self._state == "running" and self._homes_known and not self._changing.locked():
             self._drain_orphans()
+
+    def _search_anew(self) -> None:
+        """Spools are at another path from now on."""
+        with self._lock:
+            self._searches = Searches(self._hosts, str(self._config.spool.path), self._config.pipeline)
+            for host in self._hosts.forget_spools():
+                self._searches.begin(host)
 
     def _know_homes(self) -> None:
         """Spools are found, so tables that have one go where it is. No monitor was started before."""
@@ -199,10 +221,21 @@ class Keeper:
         specs = (member.spec for member in self._fleet.members.values())
         return {(spec.home, spec.which) for spec in specs if spec.kind in TABLES}
 
-    def _end_drainers(self) -> None:
-        """End those of an earlier life: what they had left to do is found anew."""
-        for handle in named_actors(drainer_name(self._config.pipeline, "", "").removesuffix("/")).values():
-            ray.kill(handle)
+    def _others(self) -> dict[str, Any]:
+        """Name -> handle of all actors of the pipeline but the supervisor, known or not."""
+        found = named_actors(f"{self._config.pipeline}/")
+        return {n: handle for n, handle in found.items() if n != supervisor_name(self._config.pipeline)}
+
+    def _sweep(self) -> None:
+        """End what an earlier life had, and nobody wants now: it may have died in the midst of a change.
+
+        So do drainers: what they had left to do is found anew.
+        """
+        wanted = {member.spec.actor for member in self._fleet.members.values()} | self._leaving.handles.keys()
+        for name, handle in self._others().items():
+            if name not in wanted:
+                log.warning("%s is not wanted any more; ending it", name)
+                ray.kill(handle)
 
     # -- decoders -----------------------------------------------------------------------------------------------
 
@@ -258,29 +291,51 @@ class Keeper:
                 except Exception as error:
                     self._fleet.died(spec.name, reason(error), time.monotonic())
             case Ping(name):
-                self._to_ask.setdefault((self._handles[name], False), []).append(name)
+                if (handle := self._handles.get(name)) is not None:  # else it went in this round
+                    self._ask_next([name], handle, False)
             case Kill(name):
                 if (handle := self._handles.get(name)) is not None:
                     self._process_failed(handle, "its process did not answer", time.monotonic())
             case Look(name):
-                if name in self._handles and _has_no_process(self._handles[name]):
-                    cpus = self._fleet.members[name].spec.cpus
-                    why = (
-                        None
-                        if _free_cpus() >= cpus
-                        else f"waiting for {cpus} CPUs; add some, or end something"
-                    )
-                    self._fleet.waits(name, why, time.monotonic())
+                if name in self._handles and has_no_process(self._handles[name]):
+                    spec = self._fleet.members[name].spec
+                    host = self._host_of(spec)
+                    node = self._hosts.alive[host].id if host in self._hosts.alive else None
+                    self._fleet.waits(name, lacking_cpus(spec.cpus, host, node), time.monotonic())
+
+    def _ask_next(self, names: list[str], handle: Any, found: bool) -> None:
+        """Let members be asked at the end of the round how they are."""
+        self._to_ask.setdefault((handle, found), []).extend(names)
+
+    def _ask_later(self, names: list[str], handle: Any, found: bool) -> None:
+        """Let members be asked again who could not be; if that goes on, the fleet takes them for unresponsive."""
+        self._not_before[handle] = time.monotonic() + PING_INTERVAL
+        self._ask_next(names, handle, found)
 
     def _ask(self) -> None:
         """Ask members how they are: one question to each actor."""
-        for (handle, found), names in self._to_ask.items():
+        asked, self._to_ask = self._to_ask, {}
+        for (handle, found), names in asked.items():
             specs = [self._fleet.members[name].spec for name in names if name in self._fleet.members]
             if not specs:
                 continue  # they went in this round
+            if time.monotonic() < self._not_before.get(handle, 0.0):
+                self._ask_next(names, handle, found)
+                continue
+            self._not_before.pop(handle, None)
             whom = ([spec.which for spec in specs],) if specs[0].kind in MONITORS else ()
-            self._calls[handle.status.remote(*whom)] = (names, handle, found)
-        self._to_ask.clear()
+            try:
+                if found and whom:
+                    self._end_others(specs[0].actor, handle)
+                self._calls[handle.status.remote(*whom)] = (names, handle, found)
+            except Exception:
+                log.exception("%s could not be asked; trying again", names[0])
+                self._ask_later(names, handle, found)
+
+    def _end_others(self, actor: str, handle: Any) -> None:
+        """End the tables in an actor that was found that nobody wants there, if an earlier life did not come to it."""
+        wanted = [m.spec.which for m in self._fleet.members.values() if m.spec.actor == actor]
+        handle.end_others.remote(wanted, self._memory.incarnation)  # those that come later have later ones
 
     def _start(self, spec: ActorSpec) -> None:
         """Start `spec` in the running actor of its name, if it is not running there, else create that actor."""
@@ -295,7 +350,7 @@ class Keeper:
             self._create(spec)
         else:
             self._handles[spec.name] = handle
-            self._to_ask.setdefault((handle, True), []).append(spec.name)
+            self._ask_next([spec.name], handle, True)
 
     def _begin(self, spec: ActorSpec, handle: Any) -> None:
         """Start `spec` in its actor, which does not have it."""
@@ -307,7 +362,7 @@ class Keeper:
             self._end_drainers_of(spec)
         if spec.kind not in MONITORS:
             handle.start.remote()
-            self._to_ask.setdefault((handle, False), []).append(spec.name)
+            self._ask_next([spec.name], handle, False)
             return
         incarnation = self._incarnations[spec.name] = self._incarnation()
         made_from = (spec.settings, incarnation, spec.digest)
@@ -324,6 +379,13 @@ class Keeper:
     def _paused(self, spec: ActorSpec) -> list[str]:
         """The sinks to which a monitor or drainer is to deliver nothing now."""
         return self._pauses.of(spec.which, spec.settings.sinks)
+
+    def _host_of(self, spec: ActorSpec) -> str | None:
+        """The host to which an actor is bound; None: any, or not decided yet."""
+        if spec.kind not in MONITORS:
+            return None
+        drain = spec.settings.drain
+        return self._hosts.homes.get(spec.home) if drain is None else str(drain.host)
 
     def _node_for(self, spec: ActorSpec) -> str | None:
         """The node on which a monitor or drainer has its spool; None while there is none."""
@@ -354,18 +416,21 @@ class Keeper:
             if (other.kind, other.actor, other.which) == ("drainer", spec.actor, spec.which):
                 self._forget(other.name)
 
-    def _forget(self, name: str) -> Any:
-        """Want a member no more, and end it; its actor too unless others share it. Returns the call that ends it."""
+    def _forget(self, name: str) -> None:
+        """Want a member no more, and end it; its actor too unless others are to be in it."""
         spec = self._fleet.members[name].spec
         self._fleet.unwant(name)
         self._gone(name)
         handle = self._handles.pop(name, None)
-        if handle is None:
-            return None
-        if handle in self._handles.values():
-            return handle.end.remote(spec.which, self._incarnations[name])
-        self._kill(handle)
-        return None
+        if not any(member.spec.actor == spec.actor for member in self._fleet.members.values()):
+            if (handle := handle or self._created.get(spec.actor)) is not None:
+                self._kill(handle)
+        elif handle is not None:
+            self._end_table(spec, handle)
+
+    def _end_table(self, spec: ActorSpec, handle: Any) -> Any:
+        """The call that ends a member in its actor; of one that was found and has not answered, whatever it is."""
+        return handle.end.remote(spec.which, self._incarnations.get(spec.name, self._memory.incarnation))
 
     def _kill(self, handle: Any) -> None:
         self._created = {actor: each for actor, each in self._created.items() if each != handle}
@@ -421,8 +486,9 @@ class Keeper:
             other = pair.other(chosen)
             spec = self._fleet.members[chosen].spec
             incarnation = self._incarnations[chosen] = self._incarnation()
+            before = self._hosts.given_up.get(spec.which)  # what was at either place before, both have
             call = self._handles[chosen].promote.remote(
-                spec.which, incarnation, self._pool.size, intake, other, self._paused(spec)
+                spec.which, incarnation, self._pool.size, intake, other, self._paused(spec), before
             )
             self._promotions[call] = chosen
 
@@ -479,6 +545,9 @@ class Keeper:
         now = time.monotonic()
         try:
             answer = ray.get(call)
+        except ActorUnavailableError:  # for how long, `unresponsive` decides
+            self._ask_later(names, handle, found)
+            return
         except RayError as error:
             if found and isinstance(error, RayActorError):
                 self._kill(handle)  # it was about to end when it was found
@@ -487,10 +556,16 @@ class Keeper:
             else:
                 self._process_failed(handle, reason(error), now, dead=isinstance(error, ActorDiedError))
             return
+        if found and self._fleet.members[names[0]].spec.kind in MONITORS:
+            self._created[self._fleet.members[names[0]].spec.actor] = handle
         for name in names:
             spec = self._fleet.members[name].spec
             own = answer.get(spec.which) if spec.kind in MONITORS else answer
-            self._take(spec, own, handle, found, now)
+            try:
+                self._take(spec, own, handle, found, now)
+            except Exception:
+                log.exception("the answer of %s was not taken; asking again", name)
+                self._ask_later([name], handle, found)
 
     def _take(
         self, spec: ActorSpec, answer: dict[str, Any] | None, handle: Any, found: bool, now: float
@@ -502,7 +577,7 @@ class Keeper:
             self._incarnations[spec.name] = answer["incarnation"]
         if answer is None:
             self._begin(spec, handle)
-        elif found and answer["digest"] != spec.digest:  # it was made from other settings
+        elif found and (answer["digest"] != spec.digest or self._was_stopped(spec, answer)):
             if spec.shares:
                 self._begin(spec, handle)
             else:
@@ -520,6 +595,10 @@ class Keeper:
                 log.info("%s %s, process %s", spec.name, how, answer.get("pid"), extra=_about(spec))
             self._fleet.answered(spec.name, answer, now, found)
             self._answered(spec, answer)
+
+    def _was_stopped(self, spec: ActorSpec, answer: dict[str, Any]) -> bool:
+        """Whether an earlier life had stopped a monitor for a change, or an end, to which it did not come any more."""
+        return spec.kind == "monitor" and self._state == "running" and answer.get("state") == "stopped"
 
     def _answered(self, spec: ActorSpec, answer: dict[str, Any]) -> None:
         if pair := self._pairs.get(spec.name):
@@ -556,7 +635,7 @@ class Keeper:
         if not spec.shares or answer.get("fatal"):
             self._process_failed(handle, answer["problem"], now)
             return
-        handle.end.remote(spec.which, self._incarnations[spec.name])
+        self._end_table(spec, handle)
         self._lost(spec.name, answer["problem"], now)
 
     def _process_failed(self, handle: Any, why: str, now: float, dead: bool = False) -> None:
@@ -605,15 +684,13 @@ def _about(spec: ActorSpec) -> dict[str, Any]:
     return {"sink" if spec.kind == "writer" else "table": spec.which}
 
 
-def _free_cpus() -> float:
-    """The most CPUs that a node has free."""
-    nodes = ray._private.state.available_resources_per_node()  # Ray's public API has only their sum
-    return max((float(node.get("CPU", 0.0)) for node in nodes.values()), default=0.0)
-
-
-def _has_no_process(handle: Any) -> bool:
-    """Whether an actor has no process yet."""
-    return actor_info(handle._actor_id.hex()).get("State") in ("DEPENDENCIES_UNREADY", "PENDING_CREATION")
+@contextlib.contextmanager
+def _going_on(action: Action) -> Iterator[None]:
+    """Let what fails keep nobody from the rest of the round."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s failed; going on", action)
 
 
 def reason(error: BaseException) -> str:
