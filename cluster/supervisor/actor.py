@@ -21,8 +21,9 @@ from actors.names import NAMESPACE, monitor_name, supervisor_name
 from actors.ray_state import keep_logs
 from cluster.config import PipelineConfig
 from cluster.config.web import Web
+from cluster.supervisor.crew import ACTORS, TABLES, WITH_SPOOL
 from cluster.supervisor.difference import difference
-from cluster.supervisor.keeper import ACTORS, TABLES, WITH_SPOOL, Keeper, reason
+from cluster.supervisor.keeper import Keeper, reason
 from cluster.supervisor.plan import SUPERVISOR_CPUS, ActorSpec
 from cluster.supervisor.sharing import assign_homes
 from cluster.supervisor.times import ASK_TIMEOUT, END_TIMEOUT

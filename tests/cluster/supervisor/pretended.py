@@ -12,7 +12,7 @@ from ray.exceptions import ActorDiedError
 
 from actors.names import NAMESPACE
 from cluster.supervisor import actor as actor_module
-from cluster.supervisor import keeper, leaving, memory, searches
+from cluster.supervisor import crew, keeper, leaving, memory, searches
 from cluster.supervisor.hosts import LABEL
 
 
@@ -168,15 +168,16 @@ class Pretended:
         ray = SimpleNamespace(
             get=self.get, wait=self.wait, kill=self.kill, get_actor=self.get_actor, nodes=self.nodes
         )
-        for module in (keeper, leaving, searches, actor_module):
+        for module in (crew, keeper, leaving, searches, actor_module):
             monkeypatch.setattr(module, "ray", ray)
             if hasattr(module, "named_actors"):
                 monkeypatch.setattr(module, "named_actors", self.named)
         kinds: dict[str, Any] = dict.fromkeys(("monitor", "standby", "drainer"), Tables)
         for kind, made in {**kinds, "writer": Part, "decoder": Part}.items():
-            monkeypatch.setitem(keeper.ACTORS, kind, self._class(made))
+            monkeypatch.setitem(crew.ACTORS, kind, self._class(made))
         monkeypatch.setattr(keeper, "TICK", 0.0)
-        monkeypatch.setattr(keeper, "LOOK_INTERVAL", 0.0)
+        for module in (crew, keeper):
+            monkeypatch.setattr(module, "LOOK_INTERVAL", 0.0)
         monkeypatch.setattr(memory, "internal_kv", self)
         monkeypatch.setattr(searches, "_search", SimpleNamespace(options=self._search))
 

@@ -11,6 +11,7 @@ from ray.exceptions import ActorUnavailableError
 from actors.monitor.settings import Predecessor
 from actors.names import shared_home
 from cluster.config import PipelineConfig
+from cluster.supervisor import crew
 from cluster.supervisor import keeper as keeper_module
 from cluster.supervisor.actor import Supervisor
 from cluster.supervisor.fleet import Kill, Look, MemberState, Ping
@@ -257,7 +258,7 @@ def test_tables_that_end_together_end_with_their_process(cluster: Pretended, run
 def test_an_actor_that_is_out_of_reach_for_a_moment_goes_on(
     cluster: Pretended, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "PING_INTERVAL", 0.0)
+    monkeypatch.setattr(crew, "PING_INTERVAL", 0.0)
     supervisor = run(shared("a", "b"))
     before = cluster.actors[SHARED]
     cluster.errors[SHARED] = [ActorUnavailableError("away", b"0" * 16) for _ in range(3)]
@@ -295,7 +296,7 @@ def test_what_fails_keeps_nobody_from_the_rest_of_the_round(
 def test_an_answer_that_cannot_be_taken_is_asked_for_again(
     cluster: Pretended, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeper_module, "PING_INTERVAL", 0.0)
+    monkeypatch.setattr(crew, "PING_INTERVAL", 0.0)
     supervisor = run(shared("a", "b"))
     take, failures = supervisor._take, [RuntimeError("once")]
 
