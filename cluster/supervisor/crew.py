@@ -112,9 +112,7 @@ class Crew:
         """Start `spec` in its actor, which does not have it."""
         self._handles[spec.name] = handle
         self._gone(spec.name)
-        if (
-            spec.kind in TABLES
-        ):  # a drainer of the same table there would take its monitor's answers for its own
+        if spec.kind in TABLES:
             self._end_drainers_of(spec)
         if spec.kind not in MONITORS:
             handle.start.remote()
@@ -167,7 +165,7 @@ class Crew:
             self._forget(name)
 
     def _end_drainers_of(self, spec: ActorSpec) -> None:
-        """End those of a table in the actor that is to be its monitor's."""
+        """End those of a table in the actor that is to be its monitor's: they would take its answers for their own."""
         for other in [member.spec for member in self._fleet.members.values()]:
             if (other.kind, other.actor, other.which) == ("drainer", spec.actor, spec.which):
                 self._forget(other.name)
