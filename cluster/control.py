@@ -17,6 +17,7 @@ from cluster import local
 from cluster.config import PipelineConfig
 from cluster.errors import NoCluster, NoSuchPipeline, NotReady, PipelineExists
 from cluster.supervisor.readiness import lacking
+from cluster.supervisor.times import to_stop
 
 
 class Left(NamedTuple):
@@ -124,11 +125,13 @@ def start_pipeline(config: PipelineConfig) -> Any:
         " or choose another name under the key pipeline"
     )
     try:
-        ray.get_actor(name, NAMESPACE)
+        found = ray.get_actor(name, NAMESPACE)
     except ValueError:
         pass
     else:
-        raise exists
+        if not _has_stopped(found):
+            raise exists
+        ray.kill(found)
     options: dict[str, Any] = {
         "name": name,
         "namespace": NAMESPACE,
@@ -185,9 +188,18 @@ def pipelines() -> list[str]:
 def running_config(pipeline: str) -> PipelineConfig | None:
     """What the running pipeline of that name was made from, None if there is none."""
     try:
-        return PipelineConfig.model_validate(ask(find(pipeline), "config"))
+        supervisor = find(pipeline)
+        return None if _has_stopped(supervisor) else PipelineConfig.model_validate(ask(supervisor, "config"))
     except NoSuchPipeline:
         return None
+
+
+def _has_stopped(supervisor: Any) -> bool:
+    """Whether its pipeline has ended, so that it is only about to end itself."""
+    try:
+        return bool(ask(supervisor, "stopped"))
+    except NoSuchPipeline:
+        return True
 
 
 def ask(supervisor: Any, method: str, *arguments: Any, timeout: float = ANSWER_TIMEOUT) -> Any:
@@ -271,7 +283,8 @@ def stop_pipeline(pipeline: str, drain_seconds: float) -> Left:
     import ray
 
     supervisor = find(pipeline)
-    result = ask(supervisor, "stop", drain_seconds, timeout=drain_seconds + ANSWER_TIMEOUT)
+    timeout = to_stop(drain_seconds) + ANSWER_TIMEOUT
+    result = ask(supervisor, "stop", drain_seconds, timeout=timeout)
     ray.kill(supervisor, no_restart=True)
     return Left(int(result["pending"]), tuple(result["silent"]))
 

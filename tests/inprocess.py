@@ -36,6 +36,8 @@ class InProcessTransport:
     def _wait(self, work: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
+    def tidy(self) -> None: ...
+
     def attach(self, sink: str, order: str, session: int, done: Done) -> None:
         self._start(self.writers[sink].attach(order, (1, session)), done)
 

@@ -83,9 +83,9 @@ class MonitorActor:
         return self._group.set_decoders(count)
 
     @ray.method(concurrency_group="control")
-    def drain(self, tables: list[str]) -> dict[str, dict[str, Any]]:
+    def drain(self, tables: list[str], ending: bool) -> dict[str, dict[str, Any]]:
         """See :meth:`MonitorGroup.drain`."""
-        return self._group.drain(tables)
+        return self._group.drain(tables, ending)
 
     @ray.method(concurrency_group="ending")
     def stop(self) -> None:
@@ -126,14 +126,21 @@ class MonitorActor:
         intake: bool,
         partner: str,
         paused: Sequence[str] = (),
+        predecessor: Predecessor | None = None,
     ) -> None:
         """See :meth:`MonitorGroup.promote`; `partner` is the name of the standby's actor."""
-        self._group.promote(table, incarnation, decoders, intake, RayPartner(partner, table), paused)
+        other = RayPartner(partner, table)
+        self._group.promote(table, incarnation, decoders, intake, other, paused, predecessor)
 
     @ray.method(concurrency_group="ending")
     def end(self, table: str, incarnation: int) -> None:
         """See :meth:`MonitorGroup.end`."""
         self._group.end(table, incarnation)
+
+    @ray.method(concurrency_group="ending")
+    def end_others(self, tables: list[str], incarnation: int) -> None:
+        """See :meth:`MonitorGroup.end_others`."""
+        self._group.end_others(tables, incarnation)
 
     # -- one table: its standby ---------------------------------------------------------------------------------
 

@@ -373,6 +373,7 @@ class Dispatcher:
         """Delete what has been kept long enough; while nothing moves, nothing else would."""
         with contextlib.suppress(SpoolFull):
             self._spool.retention.tidy()
+        self._transport.tidy()
         self._loop.at(time.monotonic() + TIDY_INTERVAL, self._tidy)
 
     def _save(self) -> None:

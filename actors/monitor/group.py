@@ -48,11 +48,20 @@ class _Seat:
     transport: PooledTransport | None = None
     monitor: Monitor | None = None
     standby: Standby | None = None
+    #: Why it could not be started.
+    problem: str | None = None
 
     def status(self) -> dict[str, Any]:
+        """What it says of itself; that it has failed also if it cannot even say that: the others go on."""
         identity = {"digest": self.digest, "incarnation": self.incarnation}
         running = self.monitor or self.standby
-        return {**identity, **running.status()} if running is not None else {**identity, "state": "starting"}
+        if self.problem is not None or running is None:
+            return {**identity, "state": "failed", "problem": self.problem}
+        try:
+            return {**identity, **running.status()}
+        except Exception as error:
+            log.exception("%s: it cannot tell how it is", self.settings.table)
+            return {**identity, "state": "failed", "problem": _line(error)}
 
     def stop(self) -> None:
         if self.monitor is not None:
@@ -86,14 +95,19 @@ class MonitorGroup:
 
         To the sinks `paused` nothing is delivered.
 
-        One of an earlier incarnation gives way. With one of this or a later one nothing happens.
+        One of an earlier incarnation gives way. With one of this or a later one nothing happens. One that cannot be
+        made has the state ``failed``.
         """
         with self._lock:
             if self._give_way(settings.table, incarnation):
-                transport = self._make_transport(settings, incarnation, decoders)
-                monitor = Monitor(settings, transport, paused=paused)
-                monitor.start(intake, predecessor)  # which waits for the spool
-                self._seats[settings.table] = _Seat(settings, incarnation, digest, transport, monitor)
+                seat = self._seats[settings.table] = _Seat(settings, incarnation, digest)
+                try:
+                    seat.transport = self._make_transport(settings, incarnation, decoders)
+                    seat.monitor = Monitor(settings, seat.transport, paused=paused)
+                    seat.monitor.start(intake, predecessor)  # which waits for the spool
+                except Exception as error:  # such as those of a source that cannot be made
+                    log.exception("%s: it cannot be started", settings.table)
+                    seat.problem = _line(error)
 
     def stand_by(self, settings: MonitorSettings, incarnation: int, digest: str) -> None:
         """Begin as the standby of a table; as :meth:`start` otherwise."""
@@ -118,8 +132,12 @@ class MonitorGroup:
         intake: bool,
         partner: Partner,
         paused: Sequence[str] = (),
+        predecessor: Predecessor | None = None,
     ) -> None:
-        """Make the standby of `table` its monitor, whose standby is `partner`. On a monitor it does nothing."""
+        """Make the standby of `table` its monitor, whose standby is `partner`. On a monitor it does nothing.
+
+        `predecessor` as in :meth:`Monitor.start`: the last one that was neither of the two.
+        """
         with self._promoting:
             seat = self._seat(table)
             if seat.monitor is not None:
@@ -130,7 +148,7 @@ class MonitorGroup:
             seat.transport = self._make_transport(seat.settings, incarnation, decoders)
             monitor = Monitor(seat.settings, seat.transport, paused=paused)
             monitor.pair(source, partner, incarnation)
-            monitor.start(intake)
+            monitor.start(intake, predecessor)
             seat.monitor = monitor
 
     def end(self, table: str, incarnation: int) -> None:
@@ -144,6 +162,11 @@ class MonitorGroup:
                 return
             del self._seats[table]
         seat.stop()
+
+    def end_others(self, tables: Iterable[str], incarnation: int) -> None:
+        """End the tables that are not among `tables` as :meth:`end` does."""
+        for table in set(self.tables) - set(tables):
+            self.end(table, incarnation)
 
     def stop(self) -> None:
         """End all tables."""
@@ -187,13 +210,13 @@ class MonitorGroup:
         """Table -> what its monitor or standby says of itself; tables that are not here are left out."""
         return {table: seat.status() for table, seat in self._some(tables)}
 
-    def drain(self, tables: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Stop receiving these tables.
+    def drain(self, tables: Sequence[str], ending: bool = False) -> dict[str, dict[str, Any]]:
+        """Stop receiving these tables; `ending`, as the pipeline ends.
 
         For each that is here: whether it still receives, how many records are not delivered, and whether waiting
         cannot make them less.
         """
-        return {table: _drain(seat.monitor) for table, seat in self._some(tables)}
+        return {table: _drain(seat.monitor, ending) for table, seat in self._some(tables)}
 
     # -- one of them --------------------------------------------------------------------------------------------
 
@@ -217,8 +240,13 @@ class MonitorGroup:
         return seat.standby
 
 
-def _drain(monitor: Monitor | None) -> dict[str, Any]:
+def _line(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+
+
+def _drain(monitor: Monitor | None, ending: bool) -> dict[str, Any]:
     if monitor is None:
         return {"receiving": True, "pending": 0, "stuck": False}  # not known yet
-    monitor.stop_intake()
+    monitor.stop_intake(ending)
     return {"receiving": monitor.receiving, "pending": monitor.pending, "stuck": monitor.stuck}

@@ -97,20 +97,33 @@ class Monitor:
     def _open(self) -> None:
         if self._partner is None:
             Standing.forget(on_this_host(self._settings.spool))
+        spool = self._open_spool()
+        try:
+            self._set_up(spool)
+        except BaseException:  # nobody else knows of it, and this process may go on with other tables
+            if self._dispatcher is not None:
+                self._dispatcher.stop()
+                self._join("dispatch")
+            spool.close()
+            raise
+
+    def _open_spool(self) -> Spool:
         deadline = time.monotonic() + LOCK_PATIENCE
         while True:
             try:
-                spool = Spool(
+                return Spool(
                     on_this_host(self._settings.spool),
                     self._settings.table,
                     self._settings.retain,
                     int(self._settings.max_bytes * RETAINED_PART),
                     self._log,
                 )
-                break
             except SpoolInUse:
                 if time.monotonic() >= deadline or self._stopped.wait(0.1):
                     raise
+
+    def _set_up(self, spool: Spool) -> None:
+        """Make what works on the spool, and its threads."""
         settings = self._settings
         abort = settings.on_decode_failure == "abort"
         drain = settings.drain
@@ -178,8 +191,7 @@ class Monitor:
             for damage in spool.damages()[-1:]
         ]
         if (before := self._predecessor) is not None:
-            note = f"what was not delivered is held on host {before.host}"
-            found.append(Before(f"host {before.host} is gone", (before.epoch or 0) / 1000, note))
+            found.append(Before(before.cause, before.epoch / 1000, before.note))
         return found
 
     def _prepare(self, spool: Spool) -> None:
@@ -198,12 +210,9 @@ class Monitor:
                 spool.resume(feed)
         if before is not None and before.epoch > spool.last_epoch():
             gaps = GapLog(spool.transaction, settings.table)
-            cause = f"host {before.host} is gone"
-            log.warning("%s: %s; receiving here", settings.table, cause)
-            gap = gaps.open(cause, before.heard, time.time())
-            gaps.close(
-                gap, "unhealed", None, f"what the spool on {before.host} has of it comes when it is back"
-            )
+            log.warning("%s: %s; receiving here", settings.table, before.cause)
+            gap = gaps.open(before.cause, before.heard, time.time())
+            gaps.close(gap, "unhealed", None, before.note)
             spool.succeed(settings.table, before.epoch, before.topics)
 
     def _dispatch(self) -> None:
@@ -267,11 +276,8 @@ class Monitor:
         """Let the table go on if an alteration froze it. Returns whether it was frozen."""
         return self._receiver is not None and self._receiver.resume()
 
-    def stop_intake(self) -> None:
-        """Stop receiving, as the pipeline ends; go on delivering."""
-        self._stop_intake(ending=True)
-
-    def _stop_intake(self, ending: bool) -> None:
+    def stop_intake(self, ending: bool = False) -> None:
+        """Stop receiving; go on delivering. `ending`: the next start of the pipeline reads again what was done."""
         self._intake = False
         if self._healer is not None:
             self._healer.stop()
@@ -301,7 +307,7 @@ class Monitor:
     def finish_intake(self) -> None:
         """Stop receiving, and wait until what came is on disk."""
         self._stopped.set()
-        self._stop_intake(ending=False)
+        self.stop_intake()
         self._join("open")  # which may start the others
         self._join("receive")
         self._join("heal")

@@ -43,7 +43,7 @@ class RayTransport:
     Called by the dispatcher's thread; answers come on Ray's. Actors are found by name, again after each loss.
 
     Answers must not wait for a lock: looking for an actor while holding it waits for the very thread that brings them.
-    What they change here is put into a queue, and done at the next call.
+    What they change here is put into a queue, and done at the next call, :meth:`tidy` at the latest.
     """
 
     def __init__(self, pipeline: str, incarnation: int, decoders: int, drains: str | None = None) -> None:
@@ -101,6 +101,9 @@ class RayTransport:
 
         call.future().add_done_callback(finished)
         return f"decoder/{decoding.number}"
+
+    def tidy(self) -> None:
+        self._catch_up()  # or the last decoded blocks stay in the object store
 
     def _ordered(self, block: BlockId) -> BlockId:
         return block._replace(feed=block.feed + self._suffix)

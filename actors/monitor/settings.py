@@ -24,15 +24,29 @@ class SourceSettings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """The monitor that had the table before, on a host that is out of reach: its last epoch, and its topics.
+    """The monitor that had the table before, with another spool: its last epoch, and its topics.
 
-    `heard` is when it surely still received, in seconds since 1970.
+    `heard` is when it surely still received, in seconds since 1970. `spool` is where that was if the table was given
+    another one, when all of it had been delivered; None: the host is out of reach.
     """
 
     host: str
     epoch: int
     heard: float
     topics: tuple[str, ...]
+    spool: str | None = None
+
+    @property
+    def cause(self) -> str:
+        """Why it is the monitor no more."""
+        return f"host {self.host} is gone" if self.spool is None else "the table was given another spool"
+
+    @property
+    def note(self) -> str:
+        """Where what it received is."""
+        if self.spool is None:
+            return f"what the spool on {self.host} has of it comes when it is back"
+        return f"what was received before was delivered from {self.spool} on host {self.host}"
 
 
 @dataclass(frozen=True, slots=True)

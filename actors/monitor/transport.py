@@ -59,3 +59,6 @@ class Transport(Protocol):
 
         Returns the name of the actor that decodes it, if one does and that is known.
         """
+
+    def tidy(self) -> None:
+        """Let go of what is not needed any more; called every few seconds, also while there is nothing to do."""

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from cluster.config import load
-from cluster.errors import CommandError, NotReady
+from cluster.config import PipelineConfig, load
+from cluster.errors import CommandError, NotReady, PipelineExists
 
 #: Seconds allowed to tables that are to deliver what they hold before a change.
 DRAIN_TIMEOUT = 60.0
@@ -81,14 +81,30 @@ def submit(
 def job(file: Path, dry_run: bool) -> None:
     """Find or create the pipeline of FILE on the cluster of this Ray job, and tell how it goes."""
     from cluster import control
-    from cluster.cli.start import ask_endpoints, await_up, start
     from cluster.job import Follower, refuse_passing_folders, variables
-    from cluster.supervisor.difference import difference
 
     config = load(file, variables(file))
     refuse_passing_folders(config)
     control.connect()
     signal.signal(signal.SIGTERM, _leave)
+    try:
+        supervisor = _bring_about(config, dry_run)
+    except PipelineExists:  # another job has just started it, perhaps from another file
+        supervisor = _bring_about(config, dry_run)
+    if supervisor is not None:
+        Follower(config.pipeline, supervisor, click.echo).run()
+
+
+def _bring_about(config: PipelineConfig, dry_run: bool) -> Any:
+    """Let the pipeline be as `config` says; returns its supervisor, None of a dry run.
+
+    Raises :class:`PipelineExists` if somebody else starts it meanwhile, :class:`NotReady` if it cannot be changed.
+    """
+    from cluster import control
+    from cluster.cli.start import ask_endpoints, await_up, start
+    from cluster.supervisor.difference import difference
+    from cluster.supervisor.times import to_apply
+
     running = control.running_config(config.pipeline)
     steps = difference(running, config) if running else []
     if running is None:
@@ -98,17 +114,17 @@ def job(file: Path, dry_run: bool) -> None:
     for step in steps:
         click.echo(f"  {step}")
     if dry_run:
-        return
+        return None
     if running is None or steps:
         ask_endpoints(config)
     supervisor = start(config) if running is None else control.find(config.pipeline)
     if steps:
-        wait = DRAIN_TIMEOUT + control.ANSWER_TIMEOUT
+        wait = to_apply(DRAIN_TIMEOUT) + control.ANSWER_TIMEOUT
         refused = control.ask(supervisor, "apply", config.dump(), DRAIN_TIMEOUT, timeout=wait)
         if refused:
             raise NotReady(f"nothing is changed: {refused}")
         await_up(config, supervisor)
-    Follower(config.pipeline, supervisor, click.echo).run()
+    return supervisor
 
 
 def _leave(*_: Any) -> None:

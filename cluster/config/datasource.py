@@ -15,6 +15,7 @@ from cluster.config.types import (
     InnerPath,
     Kind,
     Name,
+    Params,
     Seconds,
     Secret,
     Section,
@@ -22,15 +23,6 @@ from cluster.config.types import (
     Url,
 )
 from cluster.config.yaml_source import KeyPath
-
-
-class Params(dict[str, Any]):
-    """Values of which any may be a credential: they are not shown."""
-
-    def __repr__(self) -> str:
-        return f"{{{', '.join(f'{name}: ***' for name in self)}}}"
-
-    __str__ = __repr__
 
 
 def _json_only(values: dict[str, Any]) -> Params:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+)
 
 from cluster.config.yaml_source import Expanded
 
@@ -28,6 +37,15 @@ GIB = 2**30
 
 class Kind(str):
     """What the reference calls the type of a field."""
+
+
+class Params(dict[str, Any]):
+    """Values of which any may be a credential: they are not shown."""
+
+    def __repr__(self) -> str:
+        return f"{{{', '.join(f'{name}: ***' for name in self)}}}"
+
+    __str__ = __repr__
 
 
 class Section(BaseModel):
@@ -191,7 +209,9 @@ Duration = Annotated[
     float, Kind("duration"), BeforeValidator(parse_duration), Field(strict=True, ge=0, le=366 * 86400)
 ]
 Size = Annotated[int, Kind("size"), BeforeValidator(parse_size), Field(strict=True, ge=0, le=2**60)]
-Options = Annotated[dict[str, Any], Kind("mapping")]
+Options = Annotated[
+    dict[str, Any], Kind("mapping, never shown"), AfterValidator(Params), PlainSerializer(dict)
+]
 Flag = Annotated[bool, Kind("true or false"), Field(strict=True)]
 LargeSize = Annotated[Size, Kind("size"), Field(ge=MIB)]
 

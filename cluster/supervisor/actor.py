@@ -10,23 +10,30 @@ import os
 import threading
 import time
 from collections.abc import Container
+from concurrent.futures import Future
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayTaskError
 
 from actors.errors import ActorError
+from actors.names import NAMESPACE, monitor_name, supervisor_name
 from actors.ray_state import keep_logs
 from cluster.config import PipelineConfig
 from cluster.config.web import Web
+from cluster.supervisor.crew import ACTORS, TABLES, WITH_SPOOL
 from cluster.supervisor.difference import difference
-from cluster.supervisor.keeper import ACTORS, MONITORS, TABLES, WITH_SPOOL, Keeper, reason
+from cluster.supervisor.keeper import Keeper, reason
 from cluster.supervisor.plan import SUPERVISOR_CPUS, ActorSpec
 from cluster.supervisor.sharing import assign_homes
+from cluster.supervisor.times import ASK_TIMEOUT, END_TIMEOUT
 from cluster.watch.status import pipeline_status
 from cluster.watch.watch import Watch
 
 log = logging.getLogger(__name__)
+
+#: Seconds for which a supervisor can be asked after its pipeline has ended.
+LINGER = 10.0
 
 #: Seconds allowed to a monitor to carry out a command.
 COMMAND_TIMEOUT = 15.0
@@ -34,6 +41,9 @@ COMMAND_TIMEOUT = 15.0
 
 class Supervisor(Keeper):
     """A keeper that is told what to do. Methods are thread-safe."""
+
+    #: What :meth:`stop` returned.
+    _left: dict[str, Any]
 
     def status(self) -> dict[str, Any]:
         """Everything ``tablecast status`` shows; see :mod:`cluster.watch.status`."""
@@ -111,12 +121,13 @@ class Supervisor(Keeper):
         was not within `drain_seconds`.
         """
         with self._changing:
-            steps = difference(self._config, PipelineConfig.model_validate(values))
+            steps = difference(self._config, PipelineConfig.model_validate(values), self._homes)
             if not steps:
                 return None
             tables = {table for step in steps for table in step.drain}
             left = self._drain(drain_seconds, tables)
             delivered = not (left["pending"] or left["silent"])
+            path = self._config.spool.path
             with self._lock:
                 if self._state != "running":
                     return f"{self._config.pipeline} is being stopped"
@@ -124,6 +135,7 @@ class Supervisor(Keeper):
                     self._config = steps[-1].config
                     self._homes = assign_homes(self._config, {**self._hosts.known_homes(), **self._homes})
                     self._pauses.keep((table.name for table in self._config.tables), self._config.sinks)
+                    self._give_up_spools()
                     size = self._pool.rebound(self._config)
                     self._resize(size, "file", "its bounds have changed")
                 wanted = self._specs()
@@ -133,6 +145,8 @@ class Supervisor(Keeper):
                 if not delivered:  # those that were stopped for it are to receive again
                     ends = [spec for spec in specs if spec.kind == "monitor" and spec.which in tables]
             self._exchange(ends, wanted, [spec.name for spec in specs if spec.kind == "monitor"])
+            if self._config.spool.path != path:
+                self._search_anew()
             if delivered:
                 return None
             return (
@@ -148,29 +162,41 @@ class Supervisor(Keeper):
         for kind in ("monitor", "standby", "writer", "decoder"):
             some = [spec for spec in ends if spec.kind == kind]
             with self._lock:
-                handles = {s.name: self._handles.pop(s.name) for s in some if s.name in self._handles}
-                calls = {}
                 for spec in some:
                     self._fleet.unwant(spec.name)
                     self._gone(spec.name)
                     self._pairs.pop(spec.name, None)  # nobody is promoted meanwhile
-                    if spec.name in handles:
-                        calls[spec.name] = self._end_part(spec, handles[spec.name])
-            _quietly(calls, 10.0)
+                handles = {s.name: self._handles.pop(s.name) for s in some if s.name in self._handles}
+                # An actor ends as a whole, also if all that are in it are down, unless others are to be in it.
+                shared = {member.spec.actor for member in self._fleet.members.values()}
+                whole = {
+                    spec.actor: handle
+                    for spec in some
+                    if spec.actor not in shared
+                    and (handle := handles.get(spec.name) or self._created.get(spec.actor)) is not None
+                }
+                calls = {actor: handle.stop.remote() for actor, handle in whole.items()}
+                for spec in some:
+                    if spec.actor in shared and spec.name in handles:
+                        calls[spec.name] = self._end_table(spec, handles[spec.name])
+            _quietly(calls, END_TIMEOUT)
             with self._lock:
-                for handle in handles.values():
-                    if handle not in self._handles.values():
-                        self._kill(handle)
+                for handle in whole.values():
+                    self._kill(handle)
         with self._lock:
             self._fleet.want(wanted)
             self._pair_up(fronts)
             self._tell_decoders()
 
-    def _end_part(self, spec: ActorSpec, handle: Any) -> Any:
-        """The call that ends a member in its actor."""
-        if spec.kind in MONITORS:
-            return handle.end.remote(spec.which, self._incarnations[spec.name])
-        return handle.stop.remote()
+    def _give_up_spools(self) -> None:
+        """Remember the monitors of tables that get another spool, as that does not have what they received."""
+        spools = {spec.name: spec.settings.spool for spec in self._specs() if spec.kind in TABLES}
+        for spec in [member.spec for member in self._fleet.members.values() if member.spec.kind == "monitor"]:
+            # The second place of a table may be its monitor, and go.
+            first = monitor_name(self._config.pipeline, spec.which)
+            after = spools.get(spec.name, spools.get(first))
+            if after not in (None, spec.settings.spool):
+                self._hosts.give_up(spec.home, spec.which, spec.settings.spool)
 
     def pause(self, target: str | None) -> dict[str, Any]:
         """Deliver nothing more of the table, or to the sink, `target`; None: to any sink. It receives on.
@@ -269,24 +295,30 @@ class Supervisor(Keeper):
         monitor did not say.
         """
         with self._lock:
+            if self.stopped:
+                return self._left
             self._state = "draining"
-        left = self._drain(drain_seconds)
+        left = self._drain(drain_seconds, ending=True)
         with self._lock:
+            if self.stopped:  # somebody else did not want to wait so long
+                return self._left
             self._state = "stopping"
             handles = [handle for kind in ACTORS for handle in self._actors_of((kind,))]
             handles += self._leaving.handles.values()
-        _quietly({handle: handle.stop.remote() for handle in dict.fromkeys(handles)}, 10.0)
+        # Also those that nobody knows any more, of an earlier life or without a table that is up.
+        handles = list(dict.fromkeys([*handles, *self._others().values()]))
+        _quietly({handle: handle.stop.remote() for handle in handles}, END_TIMEOUT)
         for handle in handles:
             ray.kill(handle)
         with self._lock:
-            self._state = "stopped"
+            self._state, self._left = "stopped", left
             self._memory.forget()
         return left
 
-    def _drain(self, seconds: float, tables: set[str] | None = None) -> dict[str, Any]:
+    def _drain(self, seconds: float, tables: set[str] | None = None, ending: bool = False) -> dict[str, Any]:
         """Stop the intake of `tables`, or of all, and wait until they have nothing pending.
 
-        A monitor that is being restarted is waited for.
+        A monitor that is being restarted is waited for. `ending`: the pipeline ends.
         """
         deadline = time.monotonic() + seconds
         while True:
@@ -300,10 +332,10 @@ class Supervisor(Keeper):
                     handle: [self._fleet.members[name].spec.which for name in names if name in specs]
                     for handle, names in self._actors_of(WITH_SPOOL).items()
                 }
-            calls = {h: h.drain.remote(which) for h, which in asked.items() if which}
+            calls = {h: h.drain.remote(which, ending) for h, which in asked.items() if which}
             answers = {
                 (handle, table): answer
-                for handle, tables_of in _quietly(calls, 10.0).items()
+                for handle, tables_of in _quietly(calls, ASK_TIMEOUT).items()
                 for table, answer in tables_of.items()
             }
             # A spool of another host is waited for no longer than that host answers.
@@ -339,9 +371,28 @@ class SupervisorActor:
 
     def __init__(self, config: dict[str, Any]) -> None:
         keep_logs(config)
-        self._supervisor = Supervisor(PipelineConfig.model_validate(config))
-        threading.Thread(target=self._supervisor.run, name="supervisor", daemon=True).start()
+        self._made: Future[Supervisor] = Future()
+        arguments = (PipelineConfig.model_validate(config),)
+        threading.Thread(target=self._run, args=arguments, name="supervisor", daemon=True).start()
+
+    def _run(self, config: PipelineConfig) -> None:
+        while not self._made.done():
+            try:
+                self._made.set_result(
+                    Supervisor(config)
+                )  # which asks Ray for what it remembers, and who is there
+            except Exception:
+                log.exception("the supervisor could not begin; trying again")
+                time.sleep(1.0)
         threading.Thread(target=Watch(self._supervisor).run, name="watch", daemon=True).start()
+        self._supervisor.run()
+        # Who asked for the end ends this actor too, if he lives. Ray would restart a process that just ended.
+        time.sleep(LINGER)
+        ray.kill(ray.get_actor(supervisor_name(config.pipeline), NAMESPACE))
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        return self._made.result()
 
     @ray.method(concurrency_group="control")
     def pid(self) -> int:
@@ -350,6 +401,10 @@ class SupervisorActor:
     @ray.method(concurrency_group="control")
     def status(self) -> dict[str, Any]:
         return self._supervisor.status()
+
+    @ray.method(concurrency_group="control")
+    def stopped(self) -> bool:
+        return self._supervisor.stopped
 
     @ray.method(concurrency_group="control")
     def config(self) -> dict[str, Any]:

@@ -6,15 +6,15 @@ Nothing here shows a credential, so that steps can be printed into a job's log.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, SecretStr
 
 from cluster.config import PipelineConfig, Table
-from cluster.config.datasource import Params
 from cluster.supervisor.plan import decoder_specs, monitor_specs, writer_specs
+from cluster.supervisor.sharing import assign_homes
 
 Action = Literal["add", "change", "remove"]
 
@@ -61,22 +61,27 @@ class Step:
         return f"Step({self})"  # the configuration holds credentials
 
 
-def difference(running: PipelineConfig, wanted: PipelineConfig) -> list[Step]:
+def difference(
+    running: PipelineConfig, wanted: PipelineConfig, homes: Mapping[str, str] | None = None
+) -> list[Step]:
     """The steps from `running` to `wanted`, in the order in which to take them; empty if there is nothing to do.
+
+    `homes` says in which folders the tables have their spools; None: where new tables would.
 
     What is new comes first and what goes comes last, so that no table is without its sinks in between. The order of
     tables and sinks in the file means nothing. Raises ``ValueError`` if they are different pipelines.
     """
     if running.pipeline != wanted.pipeline:
         raise ValueError(f"{running.pipeline} and {wanted.pipeline} are two pipelines, not one that changed")
-    return list(_Walk(running).to(wanted))
+    return list(_Walk(running, assign_homes(running, homes or {})).to(wanted))
 
 
 class _Walk:
     """Goes step by step and remembers how far it has come."""
 
-    def __init__(self, start: PipelineConfig) -> None:
+    def __init__(self, start: PipelineConfig, homes: Mapping[str, str]) -> None:
         self._here = start
+        self._homes = homes
 
     def to(self, wanted: PipelineConfig) -> Iterator[Step]:
         sinks = self._here.sinks
@@ -119,9 +124,10 @@ class _Walk:
     def _change_table(self, before: Table, after: Table) -> Step:
         tables = tuple(after if table.name == after.name else table for table in self._here.tables)
         left = set(self._here.sinks_of(before)) - set(self._here.sinks_of(after))
-        # Either of the two places may hold what is not delivered, and one goes.
-        moves = before.standby != after.standby and self._here.monitors_per_actor > 1
-        drain = (after.name,) if left or moves or (before.standby and not after.standby) else ()
+        # A table with a standby is alone; of its two places either may hold what is not delivered, and one goes.
+        name = after.name
+        moves = not before.standby and after.standby and self._homes.get(name, name) != name
+        drain = (name,) if left or moves or (before.standby and not after.standby) else ()
         return self._step("change", "table", after.name, _changes(before, after), drain, tables=tables)
 
     def _step(
@@ -162,7 +168,7 @@ def _changes(before: BaseModel | None, after: BaseModel | None, prefix: str = ""
             continue
         if any(isinstance(value, BaseModel) for value in (old, new)):
             found += _changes(old, new, f"{prefix}{key}.")
-        elif isinstance(old, (SecretStr, Params)):
+        elif any(isinstance(value, (SecretStr, dict)) for value in (old, new)):  # a mapping is the user's own
             found.append(Change(prefix + key))
         else:
             found.append(Change(prefix + key, _text(old), _text(new)))

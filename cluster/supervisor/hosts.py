@@ -52,6 +52,7 @@ class Hosts:
         spools: the spools as they were when they were looked at last.
         left: places that monitors moved away from -> the last epoch that is known from there. What was received
             there later, the monitor at the new home received too.
+        given_up: table -> its monitor at the spool that it had before it was given another one.
         alive: host -> its node.
         problems: host -> why its spools could not be looked at.
         names: id of a living Ray node -> the host it is on.
@@ -60,6 +61,7 @@ class Hosts:
     homes: dict[str, str] = field(default_factory=dict)
     spools: dict[Place, FoundSpool] = field(default_factory=dict)
     left: dict[Place, int] = field(default_factory=dict)
+    given_up: dict[str, Predecessor] = field(default_factory=dict)
     alive: dict[str, Node] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
     names: dict[str, str] = field(default_factory=dict)
@@ -78,6 +80,10 @@ class Hosts:
             homes=dict(saved.get("homes", {})),
             spools={_place(host, spool): spool for host, spool in spools},
             left={Place(host, home, table): epoch for host, home, table, epoch in saved.get("left", ())},
+            given_up={
+                table: Predecessor(**{**before, "topics": tuple(before["topics"])})
+                for table, before in saved.get("given_up", {}).items()
+            },
         )
 
     def dump(self) -> dict[str, Any]:
@@ -86,6 +92,7 @@ class Hosts:
             "homes": self.homes,
             "spools": [[place.host, asdict(spool)] for place, spool in self.spools.items()],
             "left": [[*place, epoch] for place, epoch in self.left.items()],
+            "given_up": {table: asdict(before) for table, before in self.given_up.items()},
         }
 
     # -- what is there ------------------------------------------------------------------------------------------
@@ -177,17 +184,27 @@ class Hosts:
         return self.spools.get(place, FoundSpool(place.table)).last_epoch
 
     def predecessor(self, home: str, table: str) -> Predecessor | None:
-        """The monitor of `table` that ran latest at a host that is not its home now."""
-        others = [
-            (epoch, place)
-            for place, epoch in self.left.items()
-            if place.table == table and place.host != self.homes[home]
-        ]
-        if not others:
-            return None
-        epoch, place = max(others)
-        spool = self.spools.get(place, FoundSpool(table))
-        return Predecessor(place.host, epoch, spool.heard, spool.topics)
+        """The monitor of `table` that ran latest with another spool: at a host not its home now, or given up."""
+        others = [self.given_up[table]] if table in self.given_up else []
+        for place, epoch in self.left.items():
+            if place.table == table and place.host != self.homes[home]:
+                spool = self.spools.get(place, FoundSpool(table))
+                others.append(Predecessor(place.host, epoch, spool.heard, spool.topics))
+        return max(others, key=lambda each: (each.epoch, each.host), default=None)
+
+    def give_up(self, home: str, table: str, spool: str) -> None:
+        """`table` is given another spool; the one in `home`, whose path is `spool`, has delivered all that it holds."""
+        host = self.homes.get(home)
+        found = self.spools.get(Place(host, home, table)) if host is not None else None
+        if host is not None and found is not None and found.last_epoch:
+            self.given_up[table] = Predecessor(host, found.last_epoch, found.heard, found.topics, spool)
+
+    def forget_spools(self) -> list[str]:
+        """Spools are at another path from now on; returns the hosts that live, to be searched."""
+        self.spools = {place: spool for place, spool in self.spools.items() if place.host not in self.alive}
+        self._searched.clear()
+        self._drained.clear()
+        return list(self.alive)
 
     def known_homes(self) -> dict[str, str]:
         """Table -> the home in which its newest spool is, as far as they have been found."""

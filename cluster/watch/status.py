@@ -78,7 +78,7 @@ def pipeline_status(
     }
     for member in fleet.members.values():
         by_kind[member.spec.kind].append(member)
-    tables = [table.name for table in config.tables]
+    order = {table.name: number for number, table in enumerate(config.tables)}
     standbys = {member.spec.which: member for member in by_kind["standby"]}
     return {
         "pipeline": config.pipeline,
@@ -99,7 +99,10 @@ def pipeline_status(
                 "host": hosts.homes.get(member.spec.home),
                 "standby": _standby(standbys.get(member.spec.which), member, fleet, hosts),
             }
-            for member in sorted(by_kind["monitor"], key=lambda member: tables.index(member.spec.which))
+            # While a change is under way, some are of tables that the file has no more.
+            for member in sorted(
+                by_kind["monitor"], key=lambda member: order.get(member.spec.which, len(order))
+            )
         ],
         "spools": _spools(
             hosts,

@@ -71,7 +71,7 @@ class FakeTransport:
         #: (sink, feed) -> blocks as they became durable, doubles included.
         self.delivered: dict[tuple[str, str], list[Block]] = {}
         self.rejects: dict[BlockId, tuple[Rejected, ...]] = {}
-        self.attaches = 0
+        self.attaches = self.tidied = 0
         self.owner = 1
         #: What an attach to a sink raises, for as long as it stands here.
         self.down: dict[str, ActorError] = {}
@@ -88,6 +88,9 @@ class FakeTransport:
             thread.start()
 
     # -- the transport ------------------------------------------------------------------------------------------
+
+    def tidy(self) -> None:
+        self.tidied += 1
 
     def attach(self, sink: str, feed: str, session: int, done: Done) -> None:
         self._put(lambda: self._attach(sink, feed, session, done))

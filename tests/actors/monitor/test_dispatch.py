@@ -156,6 +156,14 @@ def test_a_block_that_kills_decoders_parks_only_its_lane(spool: Spool, start: St
     assert transport.in_order("a", "t") == blocks(0, 3)
 
 
+def test_a_transport_is_tidied_while_there_is_nothing_to_do(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dispatch, "TIDY_INTERVAL", 0.001)
+    start(transport := FakeTransport())
+    wait_for(lambda: transport.tidied > 3)
+
+
 def test_an_empty_pool_is_waited_for(spool: Spool, start: Start) -> None:
     tries = iter(range(1000))
     transport = FakeTransport(

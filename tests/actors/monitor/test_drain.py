@@ -99,6 +99,18 @@ def test_a_successor_goes_on_behind_the_spool_out_of_reach_and_notes_the_gap_onc
     transport.close()
 
 
+def test_a_table_that_was_given_another_spool_has_a_gap(tmp_path: Path) -> None:
+    source, transport = FakeSource(FakeStream()), FakeTransport()
+    monitor = Monitor(monitor_settings(tmp_path / "s"), transport, source)
+    monitor.start(predecessor=Predecessor("a", 1 << 45, 7.0, ("old",), "/spool/p/t"))
+    wait_for(lambda: monitor.status().get("epoch"))
+    (gap,) = monitor.gaps.latest(9)
+    assert (gap.cause, gap.began, gap.state) == ("the table was given another spool", 7.0, "unhealed")
+    assert gap.note == "what was received before was delivered from /spool/p/t on host a"
+    monitor.stop()
+    transport.close()
+
+
 def test_freezing_never_moves_a_limit_forward(tmp_path: Path) -> None:
 
     spool = Spool(tmp_path / "s")

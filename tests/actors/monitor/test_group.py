@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import pytest
 from actors.errors import NotAttached, SpoolError
 from actors.monitor.group import MonitorGroup
 from actors.monitor.grouping import BlockLimits
+from actors.monitor.monitor import Monitor
 from actors.monitor.settings import MonitorSettings
+from tests.actors.monitor.fakes import wait_for
 
 
 class Nowhere:
@@ -23,6 +26,8 @@ class Nowhere:
     def set_decoders(self, count: int) -> int:
         self.decoders = count
         return 0
+
+    def tidy(self) -> None: ...
 
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         done(NotAttached("nobody"))
@@ -87,3 +92,51 @@ def test_a_later_incarnation_takes_the_place_of_an_earlier_one(group: MonitorGro
     drained = group.drain(["a", "unknown"])
     assert set(drained) == {"a"}
     assert set(drained["a"]) == {"receiving", "pending", "stuck"}
+
+
+def test_a_table_that_cannot_be_made_or_asked_fails_alone(
+    group: MonitorGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group.start(replace(settings(tmp_path, "a"), kind="unknown"), 10, "one", 2)
+    group.start(settings(tmp_path, "b"), 11, "two", 2, intake=False)
+    group.start(settings(tmp_path, "c"), 12, "three", 2, intake=False)
+
+    def broken() -> dict[str, Any]:
+        raise RuntimeError("no more file handles\nof many")
+
+    monkeypatch.setattr(group.monitor("b"), "status", broken)
+    status = group.status(["a", "b", "c"])
+    assert (status["a"]["state"], status["a"]["digest"], status["a"]["incarnation"]) == ("failed", "one", 10)
+    assert "unknown" in status["a"]["problem"]
+    assert (status["b"]["state"], status["b"]["problem"]) == ("failed", "RuntimeError: no more file handles")
+    assert status["c"]["state"] != "failed"
+    group.end("a", 10)
+    assert set(group.status(["a", "b", "c"])) == {"b", "c"}
+
+
+def test_tables_that_nobody_wants_end(group: MonitorGroup, tmp_path: Path) -> None:
+    for number, table in enumerate("abc"):
+        group.start(settings(tmp_path, table), 10 + number, "", 2, intake=False)
+    group.end_others(["a"], 11)  # `c` came later
+    assert incarnations(group) == {"a": 10, "c": 12}
+
+
+def test_a_start_that_fails_half_way_leaves_the_spool_to_the_next(
+    group: MonitorGroup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: Any) -> None:
+        raise SpoolError("a disk error")
+
+    def state(table: str) -> str:
+        return str(group.status([table])[table]["state"])
+
+    group.start(settings(tmp_path, "b"), 9, "", 2, intake=False)
+    wait_for(lambda: state("b") == "stopped")
+    with monkeypatch.context() as patch:
+        patch.setattr(Monitor, "_make_receiver", failing)  # when the dispatcher is there
+        group.start(settings(tmp_path, "a"), 10, "", 2, intake=False)
+        wait_for(lambda: state("a") == "failed")
+    group.end("a", 10)
+    group.start(settings(tmp_path, "a"), 11, "", 2, intake=False)
+    wait_for(lambda: state("a") in ("stopped", "failed"))
+    assert state("a") == "stopped"

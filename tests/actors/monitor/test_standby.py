@@ -55,6 +55,8 @@ class Owner:
         self._writers = writers
         self._incarnation = incarnation
 
+    def tidy(self) -> None: ...
+
     def attach(self, sink: str, order: str, session: int, done: Callable[[Any], None]) -> None:
         self._call(lambda: self._writers._attach(sink, order, session, self._live(done)), done)
 

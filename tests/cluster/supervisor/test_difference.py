@@ -100,6 +100,19 @@ def test_another_spool_is_begun_when_the_old_one_is_empty() -> None:
     assert step.drain == ("a", "b")
 
 
+def test_a_standby_is_for_a_table_that_shares_another_spool() -> None:
+    tables = [{"name": "a", "standby": True}, {"name": "b", "sinks": ["one"]}]
+
+    def drained(per_actor: int, homes: dict[str, str] | None) -> tuple[str, ...]:
+        running = config(monitors_per_actor=per_actor)
+        (step,) = difference(running, config(monitors_per_actor=per_actor, tables=tables), homes)
+        return step.drain
+
+    assert drained(1, {"a": "shared~1"}) == ("a",), "since before `monitors_per_actor` was changed"
+    assert drained(9, {"a": "a"}) == ()
+    assert (drained(9, None), drained(1, None)) == (("a",), ())
+
+
 def test_no_credential_is_shown() -> None:
     (step,) = steps(
         source={"kinetica": {"url": "http://127.0.0.1:9191", "username": "u", "password": "battery"}}
@@ -107,6 +120,19 @@ def test_no_credential_is_shown() -> None:
     assert str(step) == "change source: kinetica.password; restarts monitor a, monitor b"
     assert "battery" not in repr(step)
     assert "correct" not in repr(step)
+
+
+def test_no_value_that_is_the_users_own_is_shown() -> None:
+    """Options of a custom sink may hold credentials, and so may those that take the place of none."""
+
+    def custom(options: dict[str, Any]) -> dict[str, Any]:
+        return {"one": {"custom": {"class": "a.b:C", "options": options}}, "two": KRONOS}
+
+    for before, after in (({"password": "battery"}, {"password": "staple"}), ({}, {"password": "staple"})):
+        (step,) = difference(config(sinks=custom(before)), config(sinks=custom(after)))
+        assert str(step) == "change sink one: custom.options; restarts writer one"
+        assert "staple" not in repr(step.config)
+        assert "staple" not in str(step.config.sinks["one"].custom.options)
 
 
 def test_a_table_moves_to_a_new_sink_and_the_old_one_goes() -> None:

@@ -129,6 +129,22 @@ def test_a_restarted_supervisor_knows_what_the_one_before_knew() -> None:
     assert Hosts.recall({}).homes == {}
 
 
+def test_a_table_that_is_given_another_spool_has_a_predecessor_on_the_same_host() -> None:
+    hosts = searched("a")
+    for home in ("shared~1", "t"):
+        hosts.place(home, "t", 0.0)
+    hosts.give_up("shared~1", "t", "/spool/p/shared~1")
+    assert hosts.predecessor("t", "t") is None, "nothing was received there"
+    hosts.answered("shared~1", "t", answer(100))
+    hosts.give_up("shared~1", "t", "/spool/p/shared~1")
+    before = Predecessor("a", 100, 0.1, ("topic 100",), "/spool/p/shared~1")
+    assert hosts.predecessor("t", "t") == before
+    assert Hosts.recall(json.loads(json.dumps(hosts.dump()))).predecessor("t", "t") == before
+    assert hosts.forget_spools() == ["a"]
+    assert (hosts.spools, hosts.searched("a")) == ({}, False)
+    assert hosts.predecessor("t", "t") == before
+
+
 def test_tables_that_share_a_home_move_together_and_are_orphans_each_for_itself() -> None:
     hosts = searched("a", "b")
     wanted = {("shared~1", "t"), ("shared~1", "u"), ("shared~2", "v")}

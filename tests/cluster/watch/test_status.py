@@ -91,6 +91,16 @@ def test_when_all_is_well() -> None:
     assert [decoder["host"] for decoder in made["decoders"]["members"]] == ["here"]
 
 
+def test_a_table_that_is_about_to_go_is_shown_last() -> None:
+    """While a change is under way, its monitor is still there and the file has it no more."""
+    fleet = Fleet()
+    both = CONFIG.model_copy(
+        update={"tables": (CONFIG.tables[0].model_copy(update={"name": "gone"}), *CONFIG.tables)}
+    )
+    fleet.want(monitor_specs(both))
+    assert [table["name"] for table in status(fleet)["tables"]] == ["t", "gone"]
+
+
 def test_a_lane_that_is_parked_is_the_tables_problem() -> None:
     fleet = started()
     lanes = [{"sink": "events", "problem": "no such column", "pending_records": 1}]
