@@ -30,7 +30,7 @@ def taken(pool: DecoderPool, now: float = 0.0) -> tuple[int, object]:
 
 def test_the_least_busy_decoder_is_next() -> None:
     cluster = Cluster("d0", "d1", "d2")
-    pool = cluster.supervisor.pool(3)
+    pool = cluster.pool(3)
     assert [taken(pool)[0] for _ in range(6)] == [0, 1, 2, 0, 1, 2]
     pool.done(1)
     assert taken(pool) == (1, cluster.actors["d1"])
@@ -39,7 +39,7 @@ def test_the_least_busy_decoder_is_next() -> None:
 
 def test_none_that_can_be_found_is_none_and_looking_is_rare() -> None:
     cluster = Cluster()
-    pool = cluster.supervisor.pool(2)
+    pool = cluster.pool(2)
     assert all(pool.take(now) is None for now in (0.0, 0.1, LOOK_AGAIN - 0.01))
     assert cluster.looks == 2
     cluster.actors["d1"] = object()
@@ -48,7 +48,7 @@ def test_none_that_can_be_found_is_none_and_looking_is_rare() -> None:
 
 def test_a_dead_decoder_is_replaced_by_its_successor_and_never_used_again() -> None:
     cluster = Cluster("d0", "d1")
-    pool = cluster.supervisor.pool(2)
+    pool = cluster.pool(2)
     number, dead = taken(pool)
     pool.done(number)
     pool.lost(number, dead, dead=True, now=0.0)
@@ -61,7 +61,7 @@ def test_a_dead_decoder_is_replaced_by_its_successor_and_never_used_again() -> N
 
 def test_the_pool_shrinks_and_late_answers_do_not_matter() -> None:
     cluster = Cluster("d0", "d1")
-    pool = cluster.supervisor.pool(2)
+    pool = cluster.pool(2)
     taken(pool)
     number, handle = taken(pool)
     assert number == 1
