@@ -21,8 +21,8 @@ from actors.writer.writer import Delivery, Writer
 MAX_CONCURRENT_WRITES = 100_000
 
 
-# Each group has an event loop in a thread of its own. Whatever changes the writer runs in that of its writes; the others
-# only look at it.
+# Each group has an event loop in a thread of its own. Whatever changes the writer runs in that of its writes; the
+# others only look at it.
 @ray.remote(concurrency_groups={"control": 4, "writes": MAX_CONCURRENT_WRITES})
 class WriterActor:
     """See :class:`Writer`. `sink` is the kind and settings as in the pipeline file."""

@@ -346,8 +346,15 @@ class Supervisor(Keeper):
             ]
             pending = sum(answer["pending"] for answer in answers.values())
             # What waits for a person is not waited for here.
-            busy = any(a["receiving"] or (a["pending"] and not a["stuck"]) for a in answers.values())
-            if not (silent or busy) or time.monotonic() >= deadline:
+            busy = {
+                table: answer
+                for (_, table), answer in answers.items()
+                if answer["receiving"] or (answer["pending"] and not answer["stuck"])
+            }
+            if not (silent or busy):
+                return {"pending": pending, "silent": silent}
+            if time.monotonic() >= deadline:
+                log.warning("not drained within %g s: %s", seconds, {**busy, **dict.fromkeys(silent)})
                 return {"pending": pending, "silent": silent}
             time.sleep(0.1)
 
