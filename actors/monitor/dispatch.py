@@ -151,10 +151,16 @@ class Dispatcher:
 
     @property
     def stuck(self) -> bool:
-        """Whether all that is pending waits for a person: its lanes are parked or paused."""
+        """Whether all that is pending waits for a person: its lanes are parked, aborted or paused."""
         accounts = [each for each in self._spool.accounts() if each.waiting and each.sink in self._sinks]
         lanes = [self._lanes.get((account.sink, account.feed)) for account in accounts]
-        return bool(lanes) and all(lane is not None and lane.waits_for_person for lane in lanes)
+        return bool(lanes) and all(lane is not None and self._waits_for_person(lane) for lane in lanes)
+
+    def _waits_for_person(self, lane: Lane) -> bool:
+        if lane.waits_for_person or lane.aborted is None or lane.in_flight:
+            return lane.waits_for_person
+        block = self._next_block(lane)
+        return block is not None and not lane.may_send(block)
 
     @property
     def done(self) -> bool:

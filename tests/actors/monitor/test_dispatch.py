@@ -352,6 +352,7 @@ def test_the_very_first_block_of_a_feed_aborts_once(spool: Spool, start: Start) 
     for _ in range(50):
         dispatcher.notify(["t"])
     assert dispatcher.resume([], skip=False) == []  # all of that has been looked at
+    assert dispatcher.stuck
     sent = len(transport.tasks)
     assert sent <= 2
     dispatcher.resume(["a"], skip=True)
