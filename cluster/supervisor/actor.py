@@ -385,17 +385,19 @@ class SupervisorActor:
     def _run(self, config: PipelineConfig) -> None:
         while not self._made.done():
             try:
-                self._made.set_result(
-                    Supervisor(config)
-                )  # which asks Ray for what it remembers, and who is there
+                # Which asks Ray for what it remembers, and who is there.
+                self._made.set_result(Supervisor(config))
             except Exception:
                 log.exception("the supervisor could not begin; trying again")
                 time.sleep(1.0)
         threading.Thread(target=Watch(self._supervisor).run, name="watch", daemon=True).start()
         self._supervisor.run()
-        # Who asked for the end ends this actor too, if he lives. Ray would restart a process that just ended.
+        self._end(supervisor_name(config.pipeline))
+
+    def _end(self, name: str) -> None:
+        """End this actor, unless who asked for the end of its pipeline does."""
         time.sleep(LINGER)
-        ray.kill(ray.get_actor(supervisor_name(config.pipeline), NAMESPACE))
+        ray.kill(ray.get_actor(name, NAMESPACE))  # as Ray would restart a process that just ended
 
     @property
     def _supervisor(self) -> Supervisor:

@@ -35,9 +35,12 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     return Pretended(monkeypatch)
 
 
+Actor = actor_module.SupervisorActor.__ray_metadata__.modified_class
+
+
 def start(cluster: Pretended) -> Any:
     """The actor, under its name."""
-    made = actor_module.SupervisorActor.__ray_metadata__.modified_class(CONFIG.dump())
+    made = Actor(CONFIG.dump())
     cluster.actors[NAME] = Handle(cluster, NAME, made, {})
     return made
 
@@ -65,7 +68,7 @@ def test_it_begins_when_ray_answers_and_ends_itself_after_its_pipeline(
 def test_a_pipeline_that_has_ended_is_not_running(
     cluster: Pretended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(actor_module, "LINGER", 60.0)
+    monkeypatch.setattr(Actor, "_end", lambda self, name: None)
     monkeypatch.setattr(control, "find", lambda _: cluster.actors[NAME])
     monkeypatch.setattr(control, "ask", lambda handle, method: getattr(handle.actor, method)())
     monkeypatch.setattr("ray.get_actor", cluster.get_actor)
