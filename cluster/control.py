@@ -122,7 +122,7 @@ def start_pipeline(config: PipelineConfig) -> Any:
     name = supervisor_name(config.pipeline)
     exists = PipelineExists(
         f"a pipeline named {config.pipeline} is already running; `tablecast down {config.pipeline}` ends it,"
-        " or choose another name under the key pipeline"
+        " `tablecast submit` changes it; or choose another name under the key pipeline"
     )
     try:
         found = ray.get_actor(name, NAMESPACE)

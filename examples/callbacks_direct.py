@@ -1,6 +1,6 @@
 """Functions that are called when a table changes: all six kinds of the official client, and batches.
 
-    python examples/callbacks_direct.py
+    .venv/bin/python examples/callbacks_direct.py
 
 It starts an embedded table server, changes a table, and ends by itself.
 """

@@ -1,6 +1,6 @@
 """The same callbacks on a cluster: a pipeline whose sink calls functions of this module.
 
-    python examples/callbacks_pipeline.py
+    .venv/bin/python examples/callbacks_pipeline.py
 
 It starts an embedded table server and a Ray of its own, runs the pipeline below, and ends by itself. With a pipeline
 file of your own it is `tablecast run FILE`, or `tablecast submit FILE --module callbacks_pipeline.py`.

@@ -1,6 +1,6 @@
 """Callbacks that put rows into a bounded queue, from which a thread of yours takes them.
 
-    python examples/callbacks_queue.py
+    .venv/bin/python examples/callbacks_queue.py
 
 While the queue is full the callback waits; rows that come meanwhile wait in the socket. It starts an embedded table
 server, inserts rows, and ends by itself.

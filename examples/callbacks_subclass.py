@@ -1,6 +1,6 @@
 """A class that derives from the official client's name: only the import line is new.
 
-    python examples/callbacks_subclass.py
+    .venv/bin/python examples/callbacks_subclass.py
 
 It starts an embedded table server, inserts two rows, and ends by itself.
 """

@@ -318,7 +318,8 @@ class Dispatcher:
 
     def _pause(self, sinks: frozenset[str]) -> int:
         if sinks != self._paused:
-            log.info("delivery is paused to %s", ", ".join(sorted(sinks)) or "no sink")
+            what = f"is paused to {', '.join(sorted(sinks))}" if sinks else "goes on to every sink"
+            log.info("delivery %s", what)
         self._paused = sinks
         for lane in list(self._lanes.values()):
             lane.paused = lane.sink in sinks

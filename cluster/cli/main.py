@@ -248,7 +248,7 @@ def _serve(server: Any, ready: Callable[[], str]) -> None:
         path = getattr(error, "filename", None)
         where = f" ({path})" if path else ""
         raise CommandError(
-            f"cannot serve: {what}{where}; see the options --host, --port and --data-dir"
+            f"cannot serve: {what}{where}; see --host and the options for ports and folders in --help"
         ) from error
     try:
         click.echo(f"serving {ready()}; Ctrl-C ends it")

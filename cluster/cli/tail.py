@@ -42,6 +42,9 @@ def tail(name: str, table: str, count: int | None, as_json: bool, address: str |
     tables = [each["name"] for each in status["tables"]]
     if table not in tables:
         raise NoSuchPart(f"pipeline {name} has no table {table}; it has: {', '.join(tables)}")
+    sinks = {each["name"]: each["paused"] for each in status["sinks"]}
+    if all(sinks.values()) or next(each["paused"] for each in status["tables"] if each["name"] == table):
+        click.echo(f"tablecast: paused, so nothing passes; `tablecast resume {name}` lets it go on", err=True)
     with contextlib.suppress(KeyboardInterrupt):
         _follow(Tail(name, table), count, as_json)
 

@@ -1,4 +1,4 @@
-"""The pipeline file. :func:`load` reads one, ``pipeline.py`` says what it may hold."""
+"""The pipeline file. :func:`load` reads one, ``pipeline.py`` has its top keys, modules named after parts the rest."""
 
 from cluster.config.files import ConfigError, load, parse
 from cluster.config.pipeline import PipelineConfig

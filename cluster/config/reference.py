@@ -18,7 +18,7 @@ _HEAD = """\
 # The pipeline file
 
 Every key of a pipeline file (`examples/pipeline.yaml` is one). This page is made from the models in
-`cluster/config/pipeline.py`; `python -m cluster.config.reference > docs/configuration.md` makes it anew.
+`cluster/config/`; `python -m cluster.config.reference > docs/configuration.md` makes it anew.
 
 * Faults are reported all at once, a line each: `FILE:LINE: key.path: what is wrong; what to do`.
   Unknown keys are faults.

@@ -12,7 +12,7 @@ from cluster.supervisor.scaling import Load
 #: Seconds over which decoders' rates are averaged.
 WINDOW = 5.0
 
-#: States of a lane that no decoder can help.
+#: States of a lane that no decoder can help, as none can help a paused one.
 _STANDING = ("parked", "aborted")
 
 
@@ -73,7 +73,8 @@ def _backlog(lanes: Iterable[Mapping[str, Any]], closed: Mapping[str, bool]) -> 
     waiting: dict[str, int] = {}
     lag = 0.0
     for lane in lanes:
-        if lane.get("state") in _STANDING or not closed.get(lane["sink"], True):
+        standing = lane.get("state") in _STANDING or lane.get("paused", False)
+        if standing or not closed.get(lane["sink"], True):
             continue
         waiting[lane["feed"]] = max(waiting.get(lane["feed"], 0), lane["pending_bytes"])
         lag = max(lag, lane.get("lag_seconds", 0.0))

@@ -83,8 +83,9 @@ class PanoplyClient:
             )
         except requests.RequestException as error:
             # Its text has the queue's name, and its request the credentials.
-            reason = type(error).__name__
-            raise TransientError(f"{self.host}: {reason}; no answer within {self._timeout:g} s?") from None
+            slow = isinstance(error, requests.Timeout)
+            reason = f"no answer within {self._timeout:g} s" if slow else "no connection, or it broke"
+            raise TransientError(f"{self.host}: {type(error).__name__}: {reason}") from None
         answer = response.content[:10_000].decode(errors="replace")
         if response.status_code == 200:
             digest = re.search(r"<MD5OfMessageBody>\s*([0-9a-f]{32})\s*<", answer)

@@ -68,6 +68,8 @@ def test_what_waits_counts_once_for_all_sinks_and_not_where_decoders_cannot_help
     load = gauge.measure(fleet)
     assert (load.backlog, load.lag) == (31, 10.0)
     assert load.running == 0
+    fleet.answered("p/monitor/a", {"pid": 1, "lanes": [{**lanes[0], "paused": True}]}, 1.0)
+    assert gauge.measure(fleet).backlog == 0
 
 
 def test_steps_are_remembered_with_their_reasons() -> None:
